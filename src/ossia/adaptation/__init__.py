@@ -1,0 +1,36 @@
+"""What crosses the wire and what it means, in numpy: base, table, adaptation, payload, profile, budgets."""
+
+from ossia.adaptation.adaptation import Adaptation, Delta, Dense, LowRank
+from ossia.adaptation.allocate import Device, Importance, allocate
+from ossia.adaptation.apply import Weights, apply
+from ossia.adaptation.base import Base, write_base
+from ossia.adaptation.cost import WHOLE, Costs, CostTable, costs
+from ossia.adaptation.payload import Header, Payload, decode_payload, encode_payload
+from ossia.adaptation.profile import decode_profile, encode_profile, make_profile
+from ossia.adaptation.table import ItemTable
+
+__all__ = [
+    "WHOLE",
+    "Adaptation",
+    "Base",
+    "CostTable",
+    "Costs",
+    "Delta",
+    "Dense",
+    "Device",
+    "Header",
+    "Importance",
+    "ItemTable",
+    "LowRank",
+    "Payload",
+    "Weights",
+    "allocate",
+    "apply",
+    "costs",
+    "decode_payload",
+    "decode_profile",
+    "encode_payload",
+    "encode_profile",
+    "make_profile",
+    "write_base",
+]

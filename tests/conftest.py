@@ -1,0 +1,74 @@
+"""What many tests share: shapes checked at run time, and small published bases made from a seed, without training."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from jaxtyping import install_import_hook
+
+# Before any ossia module is imported: from here on every annotated shape and dtype is checked on every call.
+install_import_hook("ossia", "beartype.beartype")
+
+from ossia.adaptation import Base, write_base
+from ossia.types import Slot
+
+MakeBase = Callable[..., Base]
+
+
+@pytest.fixture(scope="session")
+def make_base(tmp_path_factory: pytest.TempPathFactory) -> MakeBase:
+    """Return a function that publishes a SASRec of random weights; equal arguments give the same base."""
+
+    def make(
+        *, items: int = 40, dim: int = 8, length: int = 6, blocks: int = 2, heads: int = 2, hidden: int = 16, seed: int = 0
+    ) -> Base:
+        rng = np.random.default_rng(seed)
+        slots, weights = [], {"positions.weight": _normal(rng, length, dim), **_norm(rng, "norm", dim)}
+        for block in range(blocks):
+            for part, channels, inputs, gate in _parts(dim, hidden):
+                name = f"blocks.{block}.{part}"
+                slots.append(Slot(name, channels, inputs, f"blocks.{block}.{gate}"))
+                weights |= {f"{name}.weight": _normal(rng, channels, inputs) / np.float32(inputs**0.5)}
+                weights |= {f"{name}.bias": 0.1 * _normal(rng, channels)}
+            for gate in ("attention", "feed_forward"):
+                weights |= _norm(rng, f"blocks.{block}.{gate}_norm", dim)
+        return write_base(
+            tmp_path_factory.mktemp("base") / "BASE",
+            backbone="sasrec",
+            shape={"items": items, "dim": dim, "length": length, "blocks": blocks, "heads": heads, "hidden": hidden},
+            slots=slots,
+            gates=[f"blocks.{block}.{gate}" for block in range(blocks) for gate in ("attention", "feed_forward")],
+            weights=weights,
+            profile_clip=3.0,
+            item_vectors=_normal(rng, items, dim),
+            item_ids=[f"item-{row}" for row in range(items)],
+            item_counts=np.sort(rng.integers(1, 100, items)).astype(np.float32)[::-1].copy(),
+            titles=[f"Title {row}" for row in range(items)],
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def base(make_base: MakeBase) -> Base:
+    """A tiny base: 8 wide, 2 blocks, 40 items."""
+    return make_base()
+
+
+@pytest.fixture(scope="session")
+def reference_base(make_base: MakeBase) -> Base:
+    """The reference ranker's shape: 64 wide, 2 blocks, feed-forward 256, 50 events, 1,152 channels."""
+    return make_base(items=300, dim=64, length=50, hidden=256)
+
+
+def _parts(dim: int, hidden: int) -> list[tuple[str, int, int, str]]:
+    attention = [(part, dim, dim, "attention") for part in ("query", "key", "value", "output")]
+    return [*attention, ("expand", hidden, dim, "feed_forward"), ("contract", dim, hidden, "feed_forward")]
+
+
+def _normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def _norm(rng: np.random.Generator, name: str, dim: int) -> dict[str, np.ndarray]:
+    return {f"{name}.weight": 1 + 0.1 * _normal(rng, dim), f"{name}.bias": 0.1 * _normal(rng, dim)}

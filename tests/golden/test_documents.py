@@ -1,0 +1,53 @@
+"""The normative documents' own vectors, read from the page and held against the code."""
+
+import numpy as np
+import pytest
+from documents import block, fields, golden_payload, toy_adaptation, toy_base
+
+from ossia.adaptation import Adaptation, decode_payload, encode_payload
+from ossia.quantization.grid import join_planes, quantize, slice_bits, split_planes
+
+
+def numbers(text):
+    return np.array([[float(number) for number in text.split()]], np.float32)
+
+
+def test_the_grid_is_what_the_document_prints():
+    printed = fields(block("base-format.md", "quantize"))
+    grid = quantize(numbers(printed["weights"]))
+    assert np.array_equal(grid.q, numbers(printed["q"]))
+    assert np.array_equal(slice_bits(grid.q, 4), numbers(printed["t4"]))
+    assert np.array_equal(slice_bits(grid.q, 2), numbers(printed["t2"]))
+    assert [scale.astype("<f4").tobytes().hex() for scale in grid.scales] == [printed["s2"], printed["s4"], printed["s8"]]
+
+
+def test_the_planes_are_what_the_document_prints():
+    printed = fields(block("base-format.md", "planes"))
+    q = numbers(printed.pop("q")).astype(np.int8)
+    assert {name: plane.tobytes().hex() for name, plane in split_planes(q).items()} == printed
+    planes = {name: np.frombuffer(bytes.fromhex(text), np.uint8)[None].copy() for name, text in printed.items()}
+    assert np.array_equal(join_planes(planes, q.shape[1]), q)
+
+
+def test_the_payload_is_what_the_document_prints():
+    adaptation, header = toy_adaptation()
+    assert encode_payload(toy_base(), adaptation, **header).hex() == golden_payload().hex()
+
+
+def test_the_printed_payload_decodes_to_the_printed_adaptation():
+    adaptation, header = toy_adaptation()
+    decoded = decode_payload(toy_base(), golden_payload(), allow_unsigned=True)
+    assert {name: getattr(decoded.header, name) for name in header} == header
+    for term in ("gates", "codes", "rows"):
+        assert np.array_equal(getattr(decoded.adaptation, term), getattr(adaptation, term))
+    assert np.array_equal(decoded.adaptation.deltas[0].expand(), adaptation.deltas[0].expand())
+
+
+@pytest.mark.parametrize(("signed", "expected"), [(False, 368), (True, 432)])
+def test_the_reference_rankers_codes_take_368_bytes_and_432_signed(reference_base, signed, expected):
+    sign = (lambda message: bytes(64)) if signed else None
+    codes = np.random.default_rng(0).integers(0, 4, reference_base.channels).astype(np.uint8)
+    data = encode_payload(reference_base, Adaptation(codes=codes), issued=1, expiry=2, sign=sign)
+    assert len(data) == expected
+    decoded = decode_payload(reference_base, data, allow_unsigned=True, verify=lambda key, message, signature: True)
+    assert np.array_equal(decoded.adaptation.codes, codes)

@@ -31,7 +31,7 @@ from ossia.adaptation.manifests import (
     write_manifest,
 )
 from ossia.errors import ArtifactError, UsageError
-from ossia.quantization.grid import Grid, Panel, join_planes, quantize, slice_planes, split_planes
+from ossia.quantization.grid import Grid, Panel, join_planes, quantize, split_planes
 from ossia.types import WIDTHS
 
 PLANES = ("plane2", "plane4", "plane8")
@@ -80,6 +80,11 @@ class ItemTable:
         """Return every row at 8 bits."""
         return Panel(self.grid.q, self.grid.scales[-1])
 
+    @cached_property
+    def planes(self) -> dict[str, UInt8[np.ndarray, "rows _"]]:
+        """Return the rows by bit plane, as they are stored and fetched."""
+        return split_planes(self.grid.q)
+
     def rows_at(self, table_id: bytes) -> int | None:
         """Tell how many rows the table of this short id has: this one's, or an older one's that it extends.
 
@@ -105,9 +110,9 @@ class ItemTable:
         digest = hashlib.sha256()
         for code, bits in enumerate(WIDTHS[1:], start=1):
             rows = np.flatnonzero(codes == code)
-            planes = slice_planes(self.grid.q[rows], bits)
+            planes = [self.planes[f"plane{width}"][rows] for width in WIDTHS[1:] if width <= bits]
             scales = self.grid.scales[code - 1, rows, None].astype("<f4").view(np.uint8)
-            digest.update(np.hstack([planes, scales]).tobytes())
+            digest.update(np.hstack([*planes, scales]).tobytes())
         return digest.digest()
 
 

@@ -192,20 +192,6 @@ def join_planes(planes: dict[str, UInt8[np.ndarray, "channels _"]], inputs: int)
     return ((high << 6 | middle << 4 | low) ^ np.uint8(128)).view(np.int8)
 
 
-def slice_planes(q: Int8[np.ndarray, "channels inputs"], bits: int) -> UInt8[np.ndarray, "channels _"]:
-    """Lay a slice's planes side by side: what a device must hold of each channel at this width.
-
-    Args:
-        q: the 8-bit master.
-        bits: 2, 4 or 8.
-
-    Returns:
-        one row of bytes per channel, `plane_bytes(inputs, bits)` of them.
-    """
-    planes = split_planes(q)
-    return np.hstack([planes[f"plane{width}"] for width in WIDTHS[1:] if width <= bits])
-
-
 def plane_bytes(inputs: int, bits: int) -> int:
     """Count the bytes of one channel's planes up to a width.
 
@@ -227,9 +213,11 @@ def plane_bytes(inputs: int, bits: int) -> int:
 def _pack(values: UInt8[np.ndarray, "channels inputs"], bits: int) -> UInt8[np.ndarray, "channels _"]:
     """Pack `bits`-bit values along the last axis, first lowest."""
     per_byte = 8 // bits
-    padded = np.pad(values, ((0, 0), (0, -values.shape[1] % per_byte)))
-    padded = padded.reshape(len(values), padded.shape[1] // per_byte, per_byte)
-    return np.bitwise_or.reduce(padded << np.arange(0, 8, bits, dtype=np.uint8), axis=2).astype(np.uint8)
+    width = -(-values.shape[1] // per_byte)
+    padded = np.zeros((len(values), width * per_byte), np.uint8)
+    padded[:, : values.shape[1]] = values
+    padded = padded.reshape(len(values), width, per_byte)
+    return np.bitwise_or.reduce(padded << np.arange(0, 8, bits, dtype=np.uint8), axis=2)
 
 
 def _unpack(packed: UInt8[np.ndarray, "channels _"], bits: int, inputs: int) -> UInt8[np.ndarray, "channels inputs"]:

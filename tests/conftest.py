@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 # Before any ossia module is imported: from here on every annotated shape and dtype is checked on every call.
@@ -11,6 +12,10 @@ install_import_hook("ossia", "beartype.beartype")
 
 from ossia.adaptation import Base, write_base
 from ossia.types import Slot
+
+# Two workers on two cores wait for each other: a slow example is no failure.
+settings.register_profile("ossia", deadline=None)
+settings.load_profile("ossia")
 
 MakeBase = Callable[..., Base]
 

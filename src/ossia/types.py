@@ -5,7 +5,7 @@ meet row numbers only at the edges. `ABSENT` (−1) stands for an item that the 
 """
 
 from dataclasses import dataclass, fields
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int, Int8
@@ -117,6 +117,7 @@ class Profile:
         return self.values.astype(np.float32) * self.scale
 
 
+@runtime_checkable
 class Ranker(Protocol):
     """Anything that can score candidates for a history; evaluation judges nothing else."""
 

@@ -1,0 +1,40 @@
+"""Judging any ranker: full ranking, intervals, baselines, controls, the table of results and the report.
+
+    target_ranks / judge     the protocol: the whole catalogue, seen items removed, ties against us
+    bootstrap_mean, paired_bootstrap     how sure we are
+    Popularity, MarkovBigram     what every table must hold
+    controls     what a personal thing must beat
+    table, report     rows for people and programs; one HTML file
+
+No torch here: a ranker is anything with `scores(history, candidates)`.
+"""
+
+from ossia.evaluation.baselines import MarkovBigram, Popularity
+from ossia.evaluation.bootstrap import Interval, bootstrap_mean, paired_bootstrap
+from ossia.evaluation.metrics import hr_at_k, mrr_at_k, ndcg_at_k, target_rank
+from ossia.evaluation.protocol import Judgement, judge, pool_seeds, rank_batches, repeat_share, target_ranks
+from ossia.evaluation.table import Comparison, Provenance, Row, compare, make_row, with_bytes
+
+__all__ = [
+    "Comparison",
+    "Interval",
+    "Judgement",
+    "MarkovBigram",
+    "Popularity",
+    "Provenance",
+    "Row",
+    "bootstrap_mean",
+    "compare",
+    "hr_at_k",
+    "judge",
+    "make_row",
+    "mrr_at_k",
+    "ndcg_at_k",
+    "paired_bootstrap",
+    "pool_seeds",
+    "rank_batches",
+    "repeat_share",
+    "target_rank",
+    "target_ranks",
+    "with_bytes",
+]

@@ -1,0 +1,294 @@
+"""The table of results: one row a ranker, the same row in the terminal, in the documents, as JSON and in the report.
+
+A figure never stands alone: beside a metric its 95 % interval, beside quality its bytes. Three kinds of bytes, because they
+are paid by different people at different times:
+
+    rest_bytes      what the device keeps: encoder and table, packed at the widths in use
+    device_bytes    what goes to the device for this user beyond what everybody has
+    payload_bytes   the payload alone, as it crosses the wire
+
+A figure that was not measured is None in Python, null in JSON, and a dash for people; it is never 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import msgspec
+
+from ossia.evaluation.bootstrap import Interval, bootstrap_mean, paired_bootstrap
+from ossia.evaluation.metrics import gains_at_k, hits_at_k
+from ossia.evaluation.protocol import Judgement
+
+if TYPE_CHECKING:
+    import rich.table
+
+Family: TypeAlias = Literal["baseline", "base", "personal", "control"]
+"""What kind of thing a row is: counts, the same weights for everybody, made for the user, or what that must beat."""
+
+DASH = "–"
+_COLUMNS = ("", "NDCG@10", "95 %", "HR@10", "95 %", "bytes at rest", "bytes to the device", "bytes of payload")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One ranker in the table of results.
+
+    Attributes:
+        name: what was ranked with.
+        family: what kind of thing it is; gives the color in the report.
+        ndcg_at_10: mean and interval.
+        hr_at_10: mean and interval.
+        rest_bytes: kept by the device, averaged over users; None: not measured.
+        device_bytes: sent to the device for one user beyond what everybody has, averaged over users.
+        payload_bytes: the payload alone, averaged over users.
+        cases: how many held-out events were judged.
+        repeat_share: share of the cases whose target repeats an item of the history.
+    """
+
+    name: str
+    family: Family
+    ndcg_at_10: Interval
+    hr_at_10: Interval
+    rest_bytes: float | int | None = None
+    device_bytes: float | int | None = None
+    payload_bytes: float | int | None = None
+    cases: int = 0
+    repeat_share: float = 0.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two rows against each other, user by user.
+
+    Attributes:
+        name: the row that is to be better.
+        versus: the row that it is held against.
+        ndcg_at_10: mean difference name − versus, with interval and two-sided p.
+    """
+
+    name: str
+    versus: str
+    ndcg_at_10: Interval
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What one needs to get a table again.
+
+    Attributes:
+        command: what was run.
+        seeds: of everything random.
+        machine: processor, cores and threads in use.
+        versions: of the packages that shape the figures, such as `{"torch": "2.13.0"}`.
+        data: name of the data set.
+        data_hash: the identity of the prepared data (hexadecimal).
+        date: ISO date of the run.
+    """
+
+    command: str
+    seeds: tuple[int, ...]
+    machine: str
+    versions: dict[str, str]
+    data: str
+    data_hash: str
+    date: str
+
+
+def make_row(judgement: Judgement, family: Family, *, seed: int = 0) -> Row:
+    """Turn ranks into a row, its intervals drawn over users.
+
+    Args:
+        judgement: the ranks of one ranker.
+        family: what kind of thing it is.
+        seed: of the random draws of the intervals.
+
+    Returns:
+        a row without bytes; add them by `with_bytes`.
+
+    Raises:
+        UsageError: there is no case.
+    """
+    return Row(
+        name=judgement.name,
+        family=family,
+        ndcg_at_10=bootstrap_mean(gains_at_k(judgement.ranks, 10), seed=seed),
+        hr_at_10=bootstrap_mean(hits_at_k(judgement.ranks, 10), seed=seed),
+        cases=judgement.ranks.shape[-1],
+        repeat_share=judgement.repeat_share,
+    )
+
+
+def with_bytes(
+    row: Row,
+    *,
+    rest_bytes: float | int | None = None,
+    device_bytes: float | int | None = None,
+    payload_bytes: float | int | None = None,
+) -> Row:
+    """Add what a row costs.
+
+    Args:
+        row: the row.
+        rest_bytes: kept by the device; None leaves a dash.
+        device_bytes: sent to the device for one user.
+        payload_bytes: the payload alone.
+
+    Returns:
+        a new row.
+    """
+    return replace(row, rest_bytes=rest_bytes, device_bytes=device_bytes, payload_bytes=payload_bytes)
+
+
+def compare(a: Judgement, b: Judgement, *, seed: int = 0) -> Comparison:
+    """Compare two judgements of the same cases by NDCG@10, paired by user.
+
+    Args:
+        a: the one that is to be better.
+        b: the one that it is held against.
+        seed: of the random draws.
+
+    Returns:
+        the mean difference a − b with its interval and p.
+
+    Raises:
+        UsageError: the two are not about the same cases.
+    """
+    difference = paired_bootstrap(gains_at_k(a.ranks, 10), gains_at_k(b.ranks, 10), seed=seed)
+    return Comparison(a.name, b.name, difference)
+
+
+def rich_table(rows: Sequence[Row], *, title: str = "") -> "rich.table.Table":
+    """Lay the rows out for the terminal.
+
+    Args:
+        rows: in the order in which they are to stand.
+        title: above the table.
+
+    Returns:
+        what `rich` prints.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, title_justify="left", header_style="bold")
+    for place, column in enumerate(_COLUMNS):
+        table.add_column(column, justify="left" if place == 0 else "right", no_wrap=place == 0)
+    for row in rows:  # Text, not str: a name may hold the square brackets of rich's markup
+        table.add_row(*(Text(cell) for cell in _cells(row)), style="bold" if row.family == "personal" else None)
+    return table
+
+
+def markdown_table(rows: Sequence[Row], provenance: Provenance, comparisons: Sequence[Comparison] = ()) -> str:
+    """Write the rows for `docs/results.md`, followed by the comparisons and by what made them.
+
+    Args:
+        rows: in the order in which they are to stand.
+        provenance: command, seeds, machine, versions, data, date.
+        comparisons: paired differences; none leaves that table out.
+
+    Returns:
+        Markdown, ending in a newline.
+    """
+    lines = ["| " + " | ".join(_COLUMNS) + " |", "|---" + "|--:" * (len(_COLUMNS) - 1) + "|"]
+    lines += ["| " + " | ".join(_escape(cell) for cell in _cells(row)) + " |" for row in rows]
+    if comparisons:
+        lines += ["", "| NDCG@10 of | minus that of | difference | 95 % | p |", "|---|---|--:|--:|--:|"]
+        lines += ["| " + " | ".join(_escape(cell) for cell in comparison_cells(each)) + " |" for each in comparisons]
+    return "\n".join([*lines, "", *(f"- {name}: {text}" for name, text in provenance_lines(provenance, ticks=True))]) + "\n"
+
+
+def json_table(rows: Sequence[Row], provenance: Provenance, comparisons: Sequence[Comparison] = ()) -> bytes:
+    """Write rows, comparisons and provenance as one JSON object, under the names that they have in Python.
+
+    Args:
+        rows: in order.
+        provenance: command, seeds, machine, versions, data, date.
+        comparisons: paired differences.
+
+    Returns:
+        UTF-8 JSON, indented.
+    """
+    whole = {"rows": list(rows), "comparisons": list(comparisons), "provenance": provenance}
+    return msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n"
+
+
+def show_bytes(count: float | int | None) -> str:
+    """Write a number of bytes with separators, `1,234`; a dash if it was not measured.
+
+    Args:
+        count: bytes, perhaps a mean over users.
+
+    Returns:
+        the text.
+
+    Example:
+        >>> show_bytes(81234.4), show_bytes(None)
+        ('81,234', '–')
+    """
+    return DASH if count is None else f"{count:,.0f}"
+
+
+def comparison_cells(comparison: Comparison) -> tuple[str, str, str, str, str]:
+    """Write a comparison as text: name, versus, difference, interval, p.
+
+    Args:
+        comparison: the paired difference.
+
+    Returns:
+        five texts.
+    """
+    gap = comparison.ndcg_at_10
+    p = DASH if gap.p is None else "< 0.001" if gap.p < 0.001 else f"{gap.p:.3f}"
+    between = f"{_signed(gap.low)} … {_signed(gap.high)}"
+    return comparison.name, comparison.versus, _signed(gap.mean), between, p
+
+
+def provenance_lines(provenance: Provenance, *, ticks: bool = False) -> list[tuple[str, str]]:
+    """Write what made a table as pairs of name and text.
+
+    Args:
+        provenance: what made it.
+        ticks: put Markdown's back ticks around the command and the hash.
+
+    Returns:
+        the pairs, in the order in which they are shown.
+    """
+    tick = "`" if ticks else ""
+    return [
+        ("command", f"{tick}{provenance.command}{tick}"),
+        ("seeds", ", ".join(map(str, provenance.seeds))),
+        ("data", f"{provenance.data}, {tick}{provenance.data_hash}{tick}"),
+        ("machine", provenance.machine),
+        ("versions", ", ".join(f"{name} {version}" for name, version in sorted(provenance.versions.items()))),
+        ("date", provenance.date),
+    ]
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    """One row as text, in the order of the columns."""
+    return (
+        row.name,
+        f"{row.ndcg_at_10.mean:.4f}",
+        _show_range(row.ndcg_at_10),
+        f"{row.hr_at_10.mean:.4f}",
+        _show_range(row.hr_at_10),
+        show_bytes(row.rest_bytes),
+        show_bytes(row.device_bytes),
+        show_bytes(row.payload_bytes),
+    )
+
+
+def _signed(value: float) -> str:
+    """A difference with its sign, a real minus."""
+    return f"{value:+.4f}".replace("-", "−")
+
+
+def _show_range(interval: Interval) -> str:
+    """An interval as text."""
+    return f"{interval.low:.4f}–{interval.high:.4f}"
+
+
+def _escape(cell: str) -> str:
+    """Keep a text inside its cell of a Markdown table."""
+    return cell.replace("|", "\\|").replace("\n", " ")

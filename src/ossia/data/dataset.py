@@ -1,0 +1,247 @@
+"""A prepared log: numbered histories, the ids behind the numbers, and how they came to be.
+
+`prepare` makes a `Dataset` once; everything after it (training, publishing, evaluation) starts from its folder:
+
+    DATA/
+      info.json                what was read, what was filtered, tie and repeat shares, versions; the digests of the others
+      ids.json                 user and item ids in row order, titles
+      histories.safetensors    items int32, offsets int64
+
+Item row 0 is the most popular item of the training part, row 1 the next: the order that every table keeps.
+The data's identity is the SHA-256 of its arrays and ids (`Dataset.hash`); a run stores it, so that nobody evaluates
+a model on other data by accident. Folders are written whole; a byte that changed afterwards is an `ArtifactError`.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from ossia.data.histories import Histories
+from ossia.errors import ArtifactError
+from ossia.files import folder_whole
+
+FORMAT = 1
+INFO, IDS, HISTORIES = "info.json", "ids.json", "histories.safetensors"
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """How large a log is."""
+
+    users: int
+    items: int
+    events: int
+
+
+class DataInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """How a dataset came to be.
+
+    Attributes:
+        source: where the log came from, in the caller's words: path, name, SHA-256.
+        before: the log as read.
+        after: what was kept.
+        duplicates: events dropped because user, item and time repeated an earlier one exactly.
+        min_user: the k-core's fewest events per user.
+        min_item: the k-core's fewest events per item.
+        ties: the rule for events of one user at one time, `file` or `hash`.
+        seed: the seed of the rule `hash`.
+        tie_share: of neighbouring events of a user, the share with equal time; None for a log without times.
+        repeat_share: of all events, the share whose item the user had met before.
+        titled: items with a title; None without titles.
+        versions: of everything that could change the result.
+        hash: the data's identity, 64 hexadecimal digits.
+    """
+
+    source: dict[str, str]
+    before: Counts
+    after: Counts
+    duplicates: int
+    min_user: int
+    min_item: int
+    ties: str
+    seed: int
+    tie_share: float | None
+    repeat_share: float
+    titled: int | None
+    versions: dict[str, str]
+    hash: str
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Histories with the ids behind their numbers.
+
+    Attributes:
+        histories: one per user, oldest event first, item rows.
+        user_ids: the log's own id of each user row.
+        item_ids: the log's own id of each item row; row 0 is the most popular in training.
+        titles: a name to show for each item row, its id where it has none; None if no titles were given.
+        info: how this came to be.
+    """
+
+    histories: Histories
+    user_ids: list[str]
+    item_ids: list[str]
+    titles: list[str] | None
+    info: DataInfo
+
+    @property
+    def users(self) -> int:
+        """How many users there are."""
+        return len(self.user_ids)
+
+    @property
+    def items(self) -> int:
+        """How many items there are: the rows of the item table."""
+        return len(self.item_ids)
+
+    @property
+    def hash(self) -> str:
+        """The data's identity: SHA-256 of its arrays and ids, as 64 hexadecimal digits."""
+        return self.info.hash
+
+    def save(self, path: Path | str, *, replace: bool = False) -> None:
+        """Write the dataset as a folder, whole or not at all.
+
+        Args:
+            path: the folder to make.
+            replace: swap out a folder that is already there.
+
+        Raises:
+            UsageError: `path` exists, is not empty, and `replace` is false.
+        """
+        files = {
+            IDS: msgspec.json.encode(_Ids(self.user_ids, self.item_ids, self.titles)),
+            HISTORIES: save_tensors({"items": self.histories.items, "offsets": self.histories.offsets}),
+        }
+        with folder_whole(Path(path), replace=replace) as folder:
+            for name, data in files.items():
+                (folder / name).write_bytes(data)
+            (folder / INFO).write_bytes(_sealed(self.info, {name: _digest(data) for name, data in files.items()}))
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Dataset":
+        """Read a folder that `save` wrote.
+
+        Args:
+            path: the folder.
+
+        Returns:
+            the dataset.
+
+        Raises:
+            ArtifactError: it is not such a folder, a file is missing, or a byte changed; names the file.
+        """
+        stored = _unsealed(Path(path) / INFO)
+        data = {name: _intact(Path(path) / name, digest) for name, digest in stored.files.items()}
+        ids = _decoded(Path(path) / IDS, data[IDS], _Ids)
+        return cls(_histories(Path(path) / HISTORIES, data[HISTORIES]), ids.users, ids.items, ids.titles, stored.info)
+
+
+def data_hash(histories: Histories, user_ids: list[str], item_ids: list[str]) -> str:
+    """Compute the data's identity; titles, sources and versions are no part of it.
+
+    Args:
+        histories: the events.
+        user_ids: in row order.
+        item_ids: in row order.
+
+    Returns:
+        SHA-256 over the SHA-256 of each part (little-endian arrays, JSON ids), 64 hexadecimal digits.
+    """
+    arrays = (histories.items.astype("<i4").tobytes(), histories.offsets.astype("<i8").tobytes())
+    parts = (*arrays, msgspec.json.encode(user_ids), msgspec.json.encode(item_ids))
+    return _digest(b"".join(hashlib.sha256(part).digest() for part in parts))
+
+
+class _Ids(msgspec.Struct, frozen=True):
+    """The file ids.json."""
+
+    users: list[str]
+    items: list[str]
+    titles: list[str] | None
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    """The file info.json; `seal` is the digest of the same file with an empty seal."""
+
+    format: int
+    info: DataInfo
+    files: dict[str, str]
+    seal: str = ""
+
+
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
+
+
+def _sealed(info: DataInfo, files: dict[str, str]) -> bytes:
+    """Encode info.json, with its own digest inside: it is the one file that no other file vouches for."""
+    stored = _Stored(FORMAT, info, files)
+    return _encoded(msgspec.structs.replace(stored, seal=_digest(_encoded(stored))))
+
+
+def _unsealed(path: Path) -> _Stored:
+    """Read info.json and check its own digest."""
+    raw = _bytes(path)
+    version = _decoded(path, raw, _Version)
+    if version.format != FORMAT:
+        raise ArtifactError(f"{path}: expected dataset format {FORMAT}, got {version.format}")
+    stored = _decoded(path, raw, _Stored)
+    if raw != _sealed(stored.info, stored.files) or set(stored.files) != {IDS, HISTORIES}:
+        raise ArtifactError(f"{path}: expected the bytes that were written, got others (the seal does not fit)")
+    return stored
+
+
+class _Version(msgspec.Struct, frozen=True):
+    """As much of info.json as every format has."""
+
+    format: int
+
+
+def _histories(path: Path, data: bytes) -> Histories:
+    """Decode histories.safetensors."""
+    try:
+        tensors = load_tensors(data)
+        return Histories(np.asarray(tensors["items"]), np.asarray(tensors["offsets"]))
+    except (SafetensorError, KeyError) as error:
+        raise ArtifactError(f"{path}: expected the tensors items and offsets, got {error}") from error
+
+
+def _intact(path: Path, digest: str) -> bytes:
+    """Read a file whose digest is known."""
+    data = _bytes(path)
+    if _digest(data) != digest:
+        raise ArtifactError(f"{path}: expected SHA-256 {digest}, got {_digest(data)}")
+    return data
+
+
+def _bytes(path: Path) -> bytes:
+    """Read a file of the folder."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{path}: expected a file of a dataset folder, got: {error.strerror}") from error
+
+
+def _decoded(path: Path, data: bytes, kind: type[_Struct]) -> _Struct:
+    """Decode JSON into a struct."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path}: expected what `prepare` writes, got: {error}") from error
+
+
+def _encoded(stored: _Stored) -> bytes:
+    """Encode info.json for people to read, always to the same bytes."""
+    return msgspec.json.format(msgspec.json.encode(stored), indent=2) + b"\n"
+
+
+def _digest(data: bytes) -> str:
+    """SHA-256 as hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()

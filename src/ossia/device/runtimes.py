@@ -1,0 +1,181 @@
+"""Runtimes: one function each, from (base, adaptation) to a ranker for one user on one device.
+
+The ranker of every numpy runtime is the same, and differs in its arithmetic alone (`linear.py`): `numpy` computes in float32,
+`numpy_int8` as an int8 engine does. Folding and laying out weights happens once, when the ranker is made.
+
+    state   = forward(history)                    with the rows of the user's own history, at 8 bits
+    score_i = state · row_i                       −inf where the device does not hold row i
+
+A candidate's row is its own vector if it came with one, else, in the user's readable history, the row at 8 bits (the device
+holds it anyway), else the row as the adaptation leaves it, else nothing. A history without a single known item says nothing:
+then every item the table knows scores minus its popularity rank, held or not, for the order of a table needs no rows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int
+
+from ossia.adaptation.adaptation import Adaptation
+from ossia.adaptation.apply import Weights, apply
+from ossia.adaptation.base import Base
+from ossia.device.forward import FORWARDS, Encoder, usable_history
+from ossia.device.linear import FLOAT, INTEGER, Arithmetic
+from ossia.errors import UsageError
+from ossia.quantization.grid import Panel
+from ossia.types import Candidates, History
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceRanker:
+    """Folded weights made ready to rank; calls share nothing but these, so one ranker serves any number of histories.
+
+    Attributes:
+        weights: what `apply` gave.
+        arithmetic: how a state meets rows.
+        encode: a usable history to a user state.
+    """
+
+    weights: Weights
+    arithmetic: Arithmetic
+    encode: Encoder
+
+    def state(self, history: History) -> Float32[np.ndarray, " dim"]:
+        """Encode a history.
+
+        Args:
+            history: item rows, oldest first; unknown items are skipped, then the newest `length` are read.
+
+        Returns:
+            the user state; zeros if nothing in the history is known.
+        """
+        usable = self._usable(history)
+        return self.encode(usable) if len(usable) else np.zeros(self.weights.shape["dim"], np.float32)
+
+    def scores(self, history: History, candidates: Candidates) -> Float32[np.ndarray, " candidates"]:
+        """Score candidates for a history.
+
+        Args:
+            history: item rows, oldest first; unknown items are skipped, then the newest `length` are read.
+            candidates: item rows, with or without vectors.
+
+        Returns:
+            one score a candidate, higher is better; −inf for a row that is not here, or a product that is not finite.
+
+        Raises:
+            UsageError: vectors that are not one row of `dim` numbers per candidate.
+        """
+        usable, vectors = self._usable(history), candidates.vectors
+        expected = (len(candidates), self.weights.shape["dim"])
+        if vectors is not None and vectors.shape != expected:
+            raise UsageError(f"candidates: expected vectors of shape {expected}, got {vectors.shape}")
+        if not len(usable):
+            return self._popularity(candidates.items)
+        with np.errstate(over="ignore", invalid="ignore"):  # hostile weights or vectors may overflow: those rank last
+            state = self.encode(usable)
+            if vectors is not None:
+                return _finite(self.arithmetic.match_vectors(state, vectors))
+            return _finite(self._match(state, usable, candidates.items))
+
+    def _usable(self, history: History) -> Int[np.ndarray, " usable"]:
+        """Keep what this model can read."""
+        return usable_history(history, len(self.weights.held), self.weights.shape["length"])
+
+    def _match(
+        self, state: Float32[np.ndarray, " dim"], usable: History, items: Int[np.ndarray, " candidates"]
+    ) -> Float32[np.ndarray, " candidates"]:
+        """Score the rows that are here; the others get −inf."""
+        weights = self.weights
+        own = np.zeros(len(weights.held), bool)
+        own[usable] = True
+        known = _known(items, len(own))
+        there = np.flatnonzero(known & (weights.held | own)[np.where(known, items, 0)])
+        scores = np.full(len(items), -np.inf, np.float32)
+        scores[there] = self.arithmetic.match(state, self._rows(items[there], own))
+        return scores
+
+    def _rows(self, items: Int[np.ndarray, " there"], own: Bool[np.ndarray, " items"]) -> Panel:
+        """Gather rows: the user's own items at 8 bits, the others as the adaptation leaves them."""
+        rows, whole = self.weights.rows, self.weights.history_rows
+        values, scale = rows.values.take(items, axis=0), rows.scale.take(items)
+        if rows is not whole:
+            mine = np.flatnonzero(own[items])
+            values[mine], scale[mine] = whole.values[items[mine]], whole.scale[items[mine]]
+        return Panel(values, scale)
+
+    def _popularity(self, items: Int[np.ndarray, " candidates"]) -> Float32[np.ndarray, " candidates"]:
+        """Score by minus the popularity rank, 0 for the most popular item."""
+        order = self.weights.popularity
+        rank = np.empty(len(order), np.float32)
+        rank[order] = np.arange(len(order))
+        known = _known(items, len(order))
+        return np.where(known, -rank[np.where(known, items, 0)], np.float32(-np.inf))
+
+
+Runtime: TypeAlias = Callable[[Base, Adaptation], DeviceRanker]
+
+
+def numpy_ranker(base: Base, adaptation: Adaptation) -> DeviceRanker:
+    """Rank in float32, with dequantised weights.
+
+    Args:
+        base: the base.
+        adaptation: one user's terms.
+
+    Returns:
+        the ranker.
+
+    Raises:
+        UsageError: the base's backbone has no forward here.
+    """
+    return make_ranker(apply(base, adaptation), FLOAT)
+
+
+def numpy_int8_ranker(base: Base, adaptation: Adaptation) -> DeviceRanker:
+    """Rank with int8 activations and exact integer sums: the reference for an engine.
+
+    Args:
+        base: the base.
+        adaptation: one user's terms.
+
+    Returns:
+        the ranker.
+
+    Raises:
+        UsageError: the base's backbone has no forward here.
+    """
+    return make_ranker(apply(base, adaptation), INTEGER)
+
+
+def make_ranker(weights: Weights, arithmetic: Arithmetic) -> DeviceRanker:
+    """Make folded weights ready to rank.
+
+    Args:
+        weights: what `apply` gave.
+        arithmetic: how to multiply.
+
+    Returns:
+        the ranker.
+
+    Raises:
+        UsageError: the weights' backbone has no forward here.
+    """
+    if weights.backbone not in FORWARDS:
+        raise UsageError(f"backbone: expected one of {', '.join(FORWARDS)}, got {weights.backbone!r}")
+    return DeviceRanker(weights, arithmetic, FORWARDS[weights.backbone](weights, arithmetic))
+
+
+RUNTIMES: Final[dict[str, Runtime]] = {"numpy": numpy_ranker, "numpy_int8": numpy_int8_ranker}
+"""Every runtime, by the name that the command line and a session use."""
+
+
+def _known(items: Int[np.ndarray, " candidates"], rows: int) -> Bool[np.ndarray, " candidates"]:
+    """Tell which items have a row."""
+    return (items >= 0) & (items < rows)
+
+
+def _finite(scores: Float32[np.ndarray, " candidates"]) -> Float32[np.ndarray, " candidates"]:
+    """Rank what is not a number last."""
+    return np.where(np.isfinite(scores), scores, np.float32(-np.inf))

@@ -20,7 +20,7 @@ from jaxtyping import Float, Float64, UInt8
 from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.base import Base
 from ossia.adaptation.climb import Ladder, climb
-from ossia.adaptation.cost import WHOLE, CostTable, Prices, channel_prices, costs, row_prices
+from ossia.adaptation.cost import WHOLE, CostTable, PriceList, Prices, price_list
 from ossia.adaptation.wire import varint_bytes
 from ossia.errors import BudgetError, UsageError
 from ossia.types import WIDTHS, Budget
@@ -91,16 +91,17 @@ def allocate(
     limits = np.array([np.inf if getattr(budget, name) is None else getattr(budget, name) for name in LIMITS])
     exact = np.array([name.endswith("bytes") for name in LIMITS])
     limits[exact] = np.floor(limits[exact])
+    prices = price_list(base, gates=gates, on_device=device.holds, cost_table=device.cost_table)
     richest = Adaptation(gates=gates)
-    if (_price(base, richest, device, signed) <= limits).all():
+    if (_spent(prices, richest, signed) <= limits).all():
         return richest
-    terms = _terms(base, importance, limits, alphabet, gates, device)
+    terms = _terms(prices, importance, limits, alphabet)
     lowest = _adapt(terms, [np.zeros(len(term.ladder.worth), np.int64) for term in terms], gates)
-    floor = _price(base, lowest, device, signed)
+    floor = _spent(prices, lowest, signed)
     for name, least, limit in zip(LIMITS, floor.tolist(), limits.tolist(), strict=True):
         if least > limit:
             raise BudgetError(name, least, limit)
-    return _fill(base, terms, lowest, limits, floor, device, signed)
+    return _fill(prices, terms, lowest, limits, floor, signed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,23 +114,22 @@ class _Term:
 
 
 def _fill(
-    base: Base,
+    prices: PriceList,
     terms: list[_Term],
     lowest: Adaptation,
     limits: Float64[np.ndarray, " limits"],
     floor: Float64[np.ndarray, " limits"],
-    device: Device,
     signed: bool,
 ) -> Adaptation:
     """Climb; what the upper bound of the row lists left unused is handed out again."""
-    best, saved = lowest, -3.0 * (varint_bytes(len(base.table)) - 1)  # the three lists' own lengths may grow too
+    best, saved = lowest, -3.0 * (varint_bytes(len(prices.base.table)) - 1)  # the three lists' own lengths may grow too
     for _ in range(REFILLS):
         slack = limits - floor
         slack[DOWNLOAD] = max(slack[DOWNLOAD] + saved, 0)
         slack[LIMITS.index("latency_us")] *= 1 - 1e-9  # sums of floats, added up in another order
         rungs = climb([term.ladder for term in terms], slack)
         adaptation = _adapt(terms, rungs, lowest.gates)
-        used = _price(base, adaptation, device, signed)
+        used = _spent(prices, adaptation, signed)
         if (used > limits).any():
             break
         best = adaptation
@@ -141,30 +141,20 @@ def _fill(
 
 
 def _terms(
-    base: Base,
-    importance: Importance,
-    limits: Float64[np.ndarray, " limits"],
-    alphabet: Sequence[int],
-    gates: UInt8[np.ndarray, " gates"] | None,
-    device: Device,
+    prices: PriceList, importance: Importance, limits: Float64[np.ndarray, " limits"], alphabet: Sequence[int]
 ) -> list[_Term]:
     """Lay out the terms that have an importance and that some limit touches."""
     terms = []
     if importance.channels is not None:
-        prices = channel_prices(base, gates, device.holds, device.cost_table)
         rungs = np.flatnonzero(np.isin(WIDTHS, alphabet)).astype(np.uint8)
-        terms.append(_Term("codes", _ladder(importance.channels, prices, "weight_bytes", rungs), rungs))
+        terms.append(_Term("codes", _ladder(importance.channels, prices.channels, "weight_bytes", rungs), rungs))
     if importance.rows is not None:
         rungs = np.arange(4, dtype=np.uint8)
-        terms.append(
-            _Term(
-                "rows", _ladder(importance.rows, row_prices(base, device.holds, device.cost_table), "table_bytes", rungs), rungs
-            )
-        )
+        terms.append(_Term("rows", _ladder(importance.rows, prices.rows, "table_bytes", rungs), rungs))
     touched = [term for term in terms if (np.ptp(term.ladder.cost, axis=1)[:, np.isfinite(limits)] > 0).any()]
     for term in touched:
         if term.field == "rows":  # naming a row costs download too, but by itself is no reason to drop one
-            term.ladder.cost[:, 1:, DOWNLOAD] += varint_bytes(len(base.table))
+            term.ladder.cost[:, 1:, DOWNLOAD] += varint_bytes(len(prices.base.table))
     return touched
 
 
@@ -189,9 +179,9 @@ def _climbed(ladder: Ladder, rungs: np.ndarray) -> float:
     return float((cost[np.arange(len(rungs)), rungs] - cost[:, 0]).sum())
 
 
-def _price(base: Base, adaptation: Adaptation, device: Device, signed: bool) -> Float64[np.ndarray, " limits"]:
+def _spent(prices: PriceList, adaptation: Adaptation, signed: bool) -> Float64[np.ndarray, " limits"]:
     """Price an adaptation by every limit."""
-    found = costs(base, adaptation, on_device=device.holds, cost_table=device.cost_table, signed=signed)
+    found = prices.costs(adaptation, signed=signed)
     return np.array([getattr(found, name) or 0 for name in LIMITS], np.float64)
 
 

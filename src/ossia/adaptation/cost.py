@@ -75,6 +75,75 @@ class Prices:
     latency: Float64[np.ndarray, "things 4"]
 
 
+@dataclass(frozen=True, eq=False)
+class PriceList:
+    """What every width of everything costs one device; made once, asked for many adaptations.
+
+    Attributes:
+        base: the base.
+        on_device: whose planes and rows are on the device already; None: a fresh device that has nothing.
+        cost_table: the device's measured microseconds, if any.
+        gates: which blocks run; None: all.
+        channels: prices of the channels, in wire order.
+        rows: prices of the rows, in the table's order.
+    """
+
+    base: Base
+    on_device: Adaptation | None
+    cost_table: CostTable | None
+    gates: UInt8[np.ndarray, " gates"] | None
+    channels: Prices
+    rows: Prices
+
+    def costs(self, adaptation: Adaptation, *, signed: bool = False) -> Costs:
+        """Add up what an adaptation costs.
+
+        Args:
+            adaptation: with the gates that the list was made for.
+            signed: count a signature.
+
+        Returns:
+            the costs.
+        """
+        base = self.base
+        codes, rows = _or_top(adaptation.codes, base.channels), _or_top(adaptation.rows, len(base.table))
+        payload = payload_bytes(base, adaptation, signed=signed)
+        fetched = _pick(self.channels.download, codes) + _pick(self.rows.download, rows)
+        latency = None
+        if self.cost_table is not None:
+            fixed = fixed_latency(base, self.gates, self.cost_table)
+            latency = fixed + float(_pick(self.channels.latency, codes) + _pick(self.rows.latency, rows))
+        return Costs(
+            download_bytes=int(payload + fixed_download(base, self.on_device) + fetched),
+            weight_bytes=int(fixed_weight(base, adaptation.codes is not None) + _pick(self.channels.rest, codes)),
+            table_bytes=int(fixed_table(base, adaptation.rows is not None) + _pick(self.rows.rest, rows)),
+            payload_bytes=payload,
+            latency_us=latency,
+        )
+
+
+def price_list(
+    base: Base,
+    *,
+    gates: UInt8[np.ndarray, " gates"] | None = None,
+    on_device: Adaptation | None = WHOLE,
+    cost_table: CostTable | None = None,
+) -> PriceList:
+    """Price every width of every channel and row for one device.
+
+    Args:
+        base: the base.
+        gates: which blocks run; None: all.
+        on_device: what is there already; None: nothing.
+        cost_table: microseconds, if measured.
+
+    Returns:
+        the list.
+    """
+    channels, rows = channel_prices(base, gates, on_device, cost_table), row_prices(base, on_device, cost_table)
+    return PriceList(base, on_device, cost_table, gates, channels, rows)
+
+
 def costs(
     base: Base,
     adaptation: Adaptation,
@@ -83,7 +152,7 @@ def costs(
     cost_table: CostTable | None = None,
     signed: bool = False,
 ) -> Costs:
-    """Price an adaptation.
+    """Price one adaptation.
 
     Args:
         base: the base that it is for.
@@ -95,26 +164,7 @@ def costs(
     Returns:
         the costs.
     """
-    channels = channel_prices(base, adaptation.gates, on_device, cost_table)
-    rows = row_prices(base, on_device, cost_table)
-    codes = _or_top(adaptation.codes, base.channels)
-    row_codes = _or_top(adaptation.rows, len(base.table))
-    payload = payload_bytes(base, adaptation, signed=signed)
-    return Costs(
-        download_bytes=payload
-        + fixed_download(base, on_device)
-        + _pick(channels.download, codes)
-        + _pick(rows.download, row_codes),
-        weight_bytes=fixed_weight(base, adaptation.codes is not None) + _pick(channels.rest, codes),
-        table_bytes=fixed_table(base, adaptation.rows is not None) + _pick(rows.rest, row_codes),
-        payload_bytes=payload,
-        latency_us=None
-        if cost_table is None
-        else fixed_latency(base, adaptation.gates, cost_table)
-        + float(
-            channels.latency[np.arange(len(codes)), codes].sum() + rows.latency[np.arange(len(row_codes)), row_codes].sum()
-        ),
-    )
+    return price_list(base, gates=adaptation.gates, on_device=on_device, cost_table=cost_table).costs(adaptation, signed=signed)
 
 
 def payload_bytes(base: Base, adaptation: Adaptation, *, signed: bool = False) -> int:
@@ -239,6 +289,8 @@ def _or_top(codes: UInt8[np.ndarray, " things"] | None, count: int) -> UInt8[np.
     return np.full(count, 3, np.uint8) if codes is None else codes
 
 
-def _pick(prices: Int64[np.ndarray, "things 4"], codes: UInt8[np.ndarray, " things"]) -> int:
+def _pick(
+    prices: Int64[np.ndarray, "things 4"] | Float64[np.ndarray, "things 4"], codes: UInt8[np.ndarray, " things"]
+) -> float:
     """Add up the cost of the widths chosen."""
-    return int(prices[np.arange(len(codes)), codes].sum())
+    return float(prices[np.arange(len(codes)), codes].sum())

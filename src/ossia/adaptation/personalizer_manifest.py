@@ -2,7 +2,7 @@
 
     manifest.json            this document: which base, which terms, how it was trained, validation figures, digests
     model.onnx               profiles (users × dim, float32) → importance (users × channels, above 0, mean 1 over a user)
-    constant.safetensors     `channels`, `rows`: the mean importance over training users, for the control "same for all"
+    constant.safetensors     `channels`, `rows`: the mean importance over users, for the control "same for all"
     history.jsonl            one line per epoch of training
 
 A personalizer belongs to one base: its importances speak of that base's channels. It is not part of the base's id.
@@ -30,6 +30,7 @@ class PersonalizerManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
         channels: how many importances it answers with.
         alphabet: widths that a channel may have.
         beta: weight of log popularity in the importance of rows, chosen on validation.
+        temperature: what a score is divided by to become a log-probability, fitted on validation.
         recipe: the resolved settings of its training, seeds included.
         data: hash of the dataset that it was trained on.
         versions: of everything that could change the result.
@@ -43,6 +44,7 @@ class PersonalizerManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     channels: int
     alphabet: tuple[int, ...]
     beta: float
+    temperature: float
     recipe: dict[str, Any]
     data: str
     versions: dict[str, str]

@@ -4,8 +4,9 @@ from ossia.adaptation.adaptation import Adaptation, Delta, Dense, LowRank
 from ossia.adaptation.allocate import Device, Importance, allocate
 from ossia.adaptation.apply import Weights, apply
 from ossia.adaptation.base import Base, write_base
-from ossia.adaptation.cost import WHOLE, Costs, CostTable, costs
+from ossia.adaptation.cost import Costs, costs
 from ossia.adaptation.payload import Header, Payload, decode_payload, encode_payload
+from ossia.adaptation.prices import WHOLE, CostTable
 from ossia.adaptation.profile import decode_profile, encode_profile, make_profile
 from ossia.adaptation.table import ItemTable
 

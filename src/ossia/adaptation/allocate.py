@@ -20,7 +20,8 @@ from jaxtyping import Float, Float64, UInt8
 from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.base import Base
 from ossia.adaptation.climb import Ladder, climb
-from ossia.adaptation.cost import WHOLE, CostTable, PriceList, Prices, price_list
+from ossia.adaptation.cost import PriceList, price_list
+from ossia.adaptation.prices import WHOLE, CostTable, Prices
 from ossia.adaptation.wire import varint_bytes
 from ossia.errors import BudgetError, UsageError
 from ossia.types import WIDTHS, Budget

@@ -175,7 +175,12 @@ class SASRec(nn.Module):
             nn.init.normal_(table.weight, std=INIT_STD)
 
     def forward(
-        self, histories: Int[Tensor, "batch time"], *, slot: SlotJoint = plain, gate: GateJoint = keep
+        self,
+        histories: Int[Tensor, "batch time"],
+        *,
+        slot: SlotJoint = plain,
+        gate: GateJoint = keep,
+        vectors: Float[Tensor, "batch time dim"] | None = None,
     ) -> Float[Tensor, "batch time dim"]:
         """Encode every prefix of every history.
 
@@ -183,6 +188,7 @@ class SASRec(nn.Module):
             histories: item rows, oldest first, padded on the left with `ABSENT`; at most `length` columns.
             slot: how adaptable weights are applied.
             gate: what a residual branch adds.
+            vectors: the histories' rows of the item table, if the caller has looked them up already.
 
         Returns:
             the user state after each event; the last column is the user's present state. States of padding mean nothing.
@@ -202,7 +208,8 @@ class SASRec(nn.Module):
         if time > self.shape["length"]:
             raise UsageError(f"histories: expected at most {self.shape['length']} columns, got {time}")
         newest_is_zero = torch.arange(time - 1, -1, -1, device=histories.device)
-        h = self.dropout(self.items(histories.clamp_min(0)) + self.positions(newest_is_zero))
+        vectors = self.items(histories.clamp_min(0)) if vectors is None else vectors
+        h = self.dropout(vectors + self.positions(newest_is_zero))
         allowed = _allowed(histories)
         for block in self.blocks:
             h = block(h, allowed, slot, gate)

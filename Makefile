@@ -1,0 +1,85 @@
+# Everything a developer or CI runs, from a machine that has nothing but make and Python 3.11 to 3.13.
+#
+#     make check          set up once, then lint, types, import contract, all tests
+#     make walkthrough    set up once, then the whole journey on real data, ending in report.html
+#
+# The set-up lives in .venv and runs again only when pyproject.toml or constraints.txt changed.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Where CPU builds of torch are; asked only when pip sees no local wheel. `make TORCH_INDEX= …` leaves it out (CUDA machines).
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# How many tests run at a time, and which: `make test TESTS=tests/unit/test_grid.py JOBS=0`.
+JOBS ?= 2
+TESTS ?=
+
+READY := $(VENV)/.ready
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check lint types walls test walkthrough format wheel clean
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+setup: $(READY)  ## make .venv with everything in it
+
+$(READY): pyproject.toml constraints.txt
+	@echo "==> set-up: $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	  || { echo "python: expected 3.11 to 3.13, got $$($(PYTHON) --version); name another: make PYTHON=python3.12 …" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "venv: this Python can't make one (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@if $(BIN)/python -c 'import torch' 2>/dev/null; then echo "==> set-up: torch is there"; \
+	elif $(PIP) install --quiet --dry-run --no-index --no-deps --constraint constraints.txt torch >/dev/null 2>&1; then \
+	  echo "==> set-up: a local torch wheel fits"; \
+	elif [ -n "$(TORCH_INDEX)" ]; then \
+	  echo "==> set-up: asking $(TORCH_INDEX) for a CPU build of torch"; \
+	  $(PIP) install --quiet --no-deps --retries 1 --timeout 20 --index-url $(TORCH_INDEX) --constraint constraints.txt torch \
+	    || echo "==> set-up: no CPU build there; the default index may bring gigabytes of CUDA"; \
+	fi
+	@echo "==> set-up: installing ossia and what it needs (a minute or two)"
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+check: lint types walls test  ## lint, types, import contract, all tests
+	@echo "==> check: all is well"
+
+lint: $(READY)  ## style, without changing a file
+	@echo "==> lint: ruff check, ruff format"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(READY)  ## mypy, strict
+	@echo "==> types: mypy, strict"
+	@$(BIN)/mypy
+
+walls: $(READY)  ## the import contract
+	@echo "==> walls: lint-imports"
+	@$(BIN)/lint-imports
+
+# One thread a worker: two workers with two threads each on two cores would only wait for each other.
+# loadfile: a module's tests share one trained base, so they stay with one worker.
+test: $(READY)  ## all tests, or TESTS=path
+	@echo "==> test: pytest on $(JOBS) workers"
+	@OMP_NUM_THREADS=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --durations 10 $(TESTS)
+
+walkthrough: $(READY)  ## the whole journey on ML-100K; writes report.html
+	@$(BIN)/python examples/walkthrough.py
+
+format: $(READY)  ## mend style in place
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+wheel: $(READY)  ## build the wheel and rank with nothing else installed: no torch, no polars
+	@rm -rf build/wheel && mkdir -p build/wheel
+	@echo "==> wheel: build"
+	@$(PIP) wheel --quiet --no-deps --wheel-dir build/wheel .
+	@echo "==> wheel: install it alone, with what a device needs"
+	@$(PYTHON) -m venv build/wheel/venv
+	@build/wheel/venv/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt build/wheel/*.whl
+	@cd build/wheel && venv/bin/ossia --help >/dev/null && venv/bin/python -c 'import ossia.adaptation, ossia.device'
+	@ls build/wheel/*.whl
+
+clean:  ## remove the set-up and everything built
+	rm -rf $(VENV) build dist report.html .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,199 @@
+"""What each width of each thing costs: bytes to fetch, bytes at rest, microseconds, for every channel and row at once.
+
+A channel's planes cost ceil(n / 4) bytes for the top two bits, as much for the next two, ceil(n / 2) for the last four, of n
+weights; beside them a channel in use has 4 bytes of scale and 4 of bias, a row that is held 4 bytes of scale and 4 of id.
+`cost.py` adds these up for an adaptation, `allocate.py` spends a budget on them.
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from jaxtyping import Float64, Int64, UInt8
+
+from ossia.adaptation.adaptation import Adaptation
+from ossia.adaptation.base import Base
+from ossia.quantization.grid import plane_bytes
+from ossia.types import WIDTHS
+
+CHANNEL_BYTES = 8  # scale and bias
+ROW_BYTES = 8  # scale and id
+
+
+WHOLE = Adaptation()
+"""A device that has every plane of the base and every row."""
+
+
+class CostTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Microseconds measured on one device with one runtime.
+
+    Attributes:
+        device: what was measured, in words.
+        runtime: with which runtime.
+        fixed_us: what every ranking costs.
+        gates_us: what each block that runs adds, by gate.
+        row_us: what each row scored adds.
+        channels_us: what each kept channel of a slot adds, by slot; only for slots whose channels can really be dropped.
+    """
+
+    device: str
+    runtime: str
+    fixed_us: float
+    gates_us: dict[str, float]
+    row_us: float
+    channels_us: dict[str, float] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Prices:
+    """Cost of each width for each of many things of one kind (channels, or rows), a column for each code 0 … 3.
+
+    Attributes:
+        download: bytes to fetch for that width, beyond what is on the device.
+        rest: bytes at rest.
+        latency: microseconds; zeros without a cost table.
+    """
+
+    download: Int64[np.ndarray, "things 4"]
+    rest: Int64[np.ndarray, "things 4"]
+    latency: Float64[np.ndarray, "things 4"]
+
+
+def channel_prices(
+    base: Base, gates: UInt8[np.ndarray, " gates"] | None, on_device: Adaptation | None, cost_table: CostTable | None
+) -> Prices:
+    """Price every width of every channel; channels of a skipped block cost nothing at any width.
+
+    Args:
+        base: the base.
+        gates: which blocks run; None: all.
+        on_device: what is there already; None: nothing.
+        cost_table: microseconds, if measured.
+
+    Returns:
+        the prices, channels in wire order.
+    """
+    slots = base.manifest.slots
+    runs = dict(
+        zip(base.manifest.gates, [True] * len(base.manifest.gates) if gates is None else (gates > 0).tolist(), strict=True)
+    )
+    per_slot = np.array([[plane_bytes(slot.inputs, bits) for bits in WIDTHS] for slot in slots])
+    counts = [slot.channels for slot in slots]
+    planes = np.repeat(per_slot, counts, axis=0)
+    live = np.repeat([runs.get(slot.gate or "", True) for slot in slots], counts)[:, None]
+    held = _held(on_device, None if on_device is None else on_device.codes, base.channels)
+    per_channel = np.repeat(
+        [0.0 if cost_table is None else cost_table.channels_us.get(slot.name, 0.0) for slot in slots], counts
+    )
+    return Prices(
+        live * _missing(planes, held, scale=4),
+        live * (planes + CHANNEL_BYTES * (planes > 0)),
+        live * per_channel[:, None] * (planes > 0),
+    )
+
+
+def row_prices(base: Base, on_device: Adaptation | None, cost_table: CostTable | None) -> Prices:
+    """Price every width of every row of the table.
+
+    Args:
+        base: the base, with its table.
+        on_device: what is there already; None: nothing.
+        cost_table: microseconds, if measured.
+
+    Returns:
+        the prices, rows in the table's order.
+    """
+    dim = base.table.grid.q.shape[1]
+    planes = np.tile([plane_bytes(dim, bits) for bits in WIDTHS], (len(base.table), 1))
+    held = _held(on_device, None if on_device is None else on_device.rows, len(base.table))
+    download = _missing(planes, held, scale=4) + 4 * ((planes > 0) & (held[:, None] == 0))
+    latency = (planes > 0) * (0.0 if cost_table is None else cost_table.row_us)
+    return Prices(download, planes + ROW_BYTES * (planes > 0), latency)
+
+
+def fixed_weight(base: Base, has_codes: bool) -> int:
+    """Count the base's bytes at rest that no width changes: norms, positions, and the codes where there are any.
+
+    Args:
+        base: the base.
+        has_codes: whether the device keeps a code per channel.
+
+    Returns:
+        bytes.
+    """
+    biases = {f"{slot.name}.bias" for slot in base.manifest.slots}
+    floats = sum(array.nbytes for name, array in base.floats.items() if name not in biases)
+    return floats + (-(-base.channels // 4) if has_codes else 0)
+
+
+def fixed_table(base: Base, is_slice: bool) -> int:
+    """Count the bytes of the device's own history at 8 bits; with the whole table held they are rows like any other.
+
+    Args:
+        base: the base; its `length` is the most that a history can be.
+        is_slice: whether the device holds a part of the table only.
+
+    Returns:
+        bytes.
+    """
+    dim = base.table.grid.q.shape[1]
+    return base.manifest.shape["length"] * (plane_bytes(dim, 8) + ROW_BYTES) if is_slice else 0
+
+
+def fixed_download(base: Base, on_device: Adaptation | None) -> int:
+    """Count what a fresh device fetches whatever the widths are: biases, norms and positions.
+
+    Args:
+        base: the base.
+        on_device: what is there already; None: nothing.
+
+    Returns:
+        bytes.
+    """
+    return sum(array.nbytes for array in base.floats.values()) if on_device is None else 0
+
+
+def fixed_latency(base: Base, gates: UInt8[np.ndarray, " gates"] | None, cost_table: CostTable) -> float:
+    """Add up the microseconds that no width changes: the fixed part and the blocks that run.
+
+    Args:
+        base: the base.
+        gates: which blocks run; None: all.
+        cost_table: measured on the device.
+
+    Returns:
+        microseconds.
+    """
+    names = base.manifest.gates
+    runs = np.ones(len(names)) if gates is None else gates
+    return cost_table.fixed_us + sum(
+        cost_table.gates_us.get(name, 0.0) * int(run) for name, run in zip(names, runs, strict=True)
+    )
+
+
+def or_top(codes: UInt8[np.ndarray, " things"] | None, count: int) -> UInt8[np.ndarray, " things"]:
+    """Return codes, or 8 bits for everything.
+
+    Args:
+        codes: one width code per thing; None: all at 8 bits.
+        count: how many things there are.
+
+    Returns:
+        one code per thing.
+    """
+    return np.full(count, 3, np.uint8) if codes is None else codes
+
+
+def _held(on_device: Adaptation | None, codes: UInt8[np.ndarray, " things"] | None, count: int) -> UInt8[np.ndarray, " things"]:
+    """Return the widths' codes that are on the device; rows that came with a newer table are not."""
+    if on_device is None:
+        return np.zeros(count, np.uint8)
+    return np.pad(or_top(codes, count), (0, count - (count if codes is None else len(codes))))
+
+
+def _missing(
+    planes: Int64[np.ndarray, "things 4"], held: UInt8[np.ndarray, " things"], scale: int
+) -> Int64[np.ndarray, "things 4"]:
+    """Count the bytes to fetch for each width: the planes above those held, and the scale of the new width."""
+    more = planes - planes[np.arange(len(held)), held][:, None]
+    return np.where(more > 0, more + scale, 0)

@@ -1,0 +1,62 @@
+"""The cloud's answer to a device, on the command line: personalize. No torch here."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ossia.adaptation.base import Base
+from ossia.adaptation.cost import costs
+from ossia.adaptation.payload import encode_payload
+from ossia.adaptation.profile import decode_profile
+from ossia.cli.ids import parse_device_id
+from ossia.cli.options import ANY_DEVICE_HEX, BaseArgument, BudgetOption, DeviceIdOption, JsonOption
+from ossia.cli.output import answer, count
+from ossia.errors import ArtifactError, PayloadError
+from ossia.files import write_whole
+from ossia.service.personalizer import Personalizer
+from ossia.types import Budget, Profile
+
+DAY_S = 24 * 60 * 60
+LONGEST_DAYS = 10_000  # the payload's clock ends in 2106
+
+
+def personalize(
+    base: BaseArgument,
+    profile: Annotated[Path, typer.Option("--profile", metavar="F", help="From `profile`.")],
+    out: Annotated[Path, typer.Option("--out", metavar="PAYLOAD", help="Where to write the payload.")],
+    personalizer: Annotated[str, typer.Option("--personalizer", metavar="NAME", help="One of the base's.")] = "chord",
+    budget: BudgetOption = "",
+    device_id: DeviceIdOption = ANY_DEVICE_HEX,
+    sequence: Annotated[
+        int, typer.Option("--sequence", min=1, max=2**64 - 1, help="Grows with every payload of a device.")
+    ] = 1,
+    days: Annotated[float, typer.Option("--days", min=0, max=LONGEST_DAYS, help="How long it is valid.")] = 30,
+    as_json: JsonOption = False,
+) -> None:
+    """Make one user's version of the base: profile and budget in, payload out. Payloads are not signed yet.
+
+    Example: ossia personalize base --profile profile.bin --budget weight_bytes=48000,table_bytes=20000 --out payload.bin
+    """
+    limits, device = Budget.parse(budget), parse_device_id(device_id)
+    loaded = Base.load(base)
+    user = _read_profile(profile, loaded.manifest.shape["dim"])
+    adaptation = Personalizer.load(loaded, personalizer).personalize(user, limits)
+    now = int(time.time())
+    data = encode_payload(loaded, adaptation, device_id=device, sequence=sequence, issued=now, expiry=now + round(days * DAY_S))
+    write_whole(out, data)
+    priced = costs(loaded, adaptation)
+    result = {"payload": out, "payload_bytes": len(data), "costs": priced, "sequence": sequence, "issued": now}
+    kept = f"on the device {count(priced.weight_bytes, 'weight byte')}, {count(priced.table_bytes, 'table byte')}"
+    answer(result, [f"{out}: {count(len(data), 'byte')}; {kept}"], as_json=as_json)
+
+
+def _read_profile(path: Path, dim: int) -> Profile:
+    """Read a profile that a device sent, and name its file in what may be wrong."""
+    try:
+        return decode_profile(path.read_bytes(), dim)
+    except OSError as error:
+        raise ArtifactError(f"{path}: expected a profile, got: {error.strerror or error}") from error
+    except PayloadError as error:
+        raise PayloadError(f"{path}: {error}") from error

@@ -1,0 +1,120 @@
+"""The command `evaluate`: every row of the table goes through the device path, and stands beside its controls."""
+
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ossia.cli.options import BaseArgument, BudgetOption, JsonOption, RuntimeOption
+from ossia.cli.output import answer, say, watch
+
+if TYPE_CHECKING:
+    import ossia.adaptation
+    import ossia.data
+    import ossia.evaluation
+    import ossia.service.contenders
+
+
+def evaluate(
+    base: BaseArgument,
+    data: Annotated[Path, typer.Option("--data", metavar="DATA", help="What the base was trained on, from `prepare`.")],
+    run: Annotated[Path | None, typer.Option("--run", help="Add the backbone in float32, from `train`.")] = None,
+    personalizer: Annotated[str | None, typer.Option("--personalizer", metavar="NAME", help="Add personal rows.")] = None,
+    budget: BudgetOption = "",
+    keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Offer what is in the history again.")] = False,
+    validation: Annotated[bool, typer.Option("--validation", help="Judge validation events: for choosing.")] = False,
+    most: Annotated[int | None, typer.Option("--cases", min=1, help="Draw this many users: a quick look.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of intervals, of draws, of who gets whose codes.")] = 0,
+    runtime: RuntimeOption = "numpy",
+    as_json: JsonOption = False,
+) -> None:
+    """Rank the whole catalog for every held-out event, on the device's own path, beside every control.
+
+    Without --budget, personal codes get the weight bytes of about three bits a channel.
+
+    Example: ossia evaluate base --data data --run run --personalizer chord --budget weight_bytes=48000
+    """
+    from ossia.adaptation.base import Base
+    from ossia.data import Dataset, leave_one_out
+    from ossia.evaluation.table import json_table, rich_table
+    from ossia.service.contenders import baselines, draw_cases, uniform
+    from ossia.service.provenance import make_provenance
+    from ossia.service.trial import compare_personal, judge_all, make_row_of
+
+    loaded, dataset = Base.load(base), Dataset.load(data)
+    _check_same(loaded.table.ids, dataset.item_ids, f"{data}: expected the items that {base} was published with, got others")
+    split = leave_one_out(dataset.histories)
+    cases = draw_cases(split.validation if validation else split.test, most, seed=seed)
+    contenders = chain(
+        baselines(split, dataset.items),
+        () if run is None else (_trained(run, dataset.hash),),
+        uniform(loaded, runtime=runtime),
+        () if personalizer is None else _personal(loaded, personalizer, cases, budget, seed, runtime),
+    )
+    steps = judge_all(contenders, cases, dataset.items, remove_seen=not keep_seen)
+    judged = [(contender, judgement) for contender, judgement in watch(steps, None, "evaluate", _describe) if judgement]
+    rows = [make_row_of(contender, judgement, seed=seed) for contender, judgement in judged]
+    comparisons = compare_personal({judgement.name: judgement for _, judgement in judged}, seed=seed)
+    if as_json:
+        command = shlex.join(["ossia", *sys.argv[1:]])
+        provenance = make_provenance(command, seeds=(seed,), data=str(data), data_hash=dataset.hash)
+        typer.echo(json_table(rows, provenance, comparisons).decode(), nl=False)
+        return
+    events = "validation" if validation else "test"
+    table = rich_table(rows, title=f"{len(cases):,} {events} events of {data}, {dataset.items:,} items")
+    rule = "offered like all others" if keep_seen else "never offered: a miss for everybody"
+    repeats = f"targets that repeat an item of the history: {rows[0].repeat_share:.1%}, {rule}"
+    answer({}, [table, *map(_sentence, comparisons), repeats], as_json=False)
+
+
+def _personal(
+    base: "ossia.adaptation.Base", name: str, cases: "ossia.data.Cases", budget: str, seed: int, runtime: str
+) -> Iterator["ossia.service.contenders.Contender"]:
+    """Make the personal rows of a base's personalizer, and their controls; what is wrong with it is said before any work."""
+    from ossia.service.contenders import personal, possible_catalogs, three_bits
+    from ossia.service.personalizer import Personalizer
+    from ossia.types import Budget
+
+    loaded = Personalizer.load(base, name)
+    limits = Budget.parse(budget) if budget else three_bits(base)
+    return chain(
+        personal(base, loaded, cases, limits, seed=seed, runtime=runtime),
+        possible_catalogs(base, loaded, cases, runtime=runtime, say=lambda text: say(f"evaluate: {text}")),
+    )
+
+
+def _trained(run: Path, data_hash: str) -> "ossia.service.contenders.Contender":
+    """Make the trained backbone itself, in float32: what the base was before it was quantized."""
+    from ossia.backbones.ranker import TorchRanker
+    from ossia.service.contenders import Contender
+    from ossia.training.backbone import load_run
+
+    loaded = load_run(run)
+    _check_same(loaded.data_hash, data_hash, f"{run}: expected a run on the data given, got one on {loaded.data_hash[:12]}…")
+    rest_bytes = sum(parameter.numel() * parameter.element_size() for parameter in loaded.backbone.parameters())
+    return Contender("base in fp32", "base", TorchRanker(loaded.backbone), float(rest_bytes))
+
+
+def _check_same(one: Sequence[str], other: Sequence[str], message: str) -> None:
+    """Refuse artifacts that don't belong together: row 7 would be another item, and every figure wrong."""
+    from ossia.errors import ArtifactError
+
+    if len(one) < len(other) or list(one[: len(other)]) != list(other):
+        raise ArtifactError(message)
+
+
+def _describe(step: tuple["ossia.service.contenders.Contender", "ossia.evaluation.Judgement | None"]) -> str | None:
+    """Say how a contender did, at its end."""
+    contender, judgement = step
+    return None if judgement is None else f"{contender.name}: NDCG@10 {judgement.ndcg(10):.4f}"
+
+
+def _sentence(comparison: "ossia.evaluation.Comparison") -> str:
+    """Say a comparison in words."""
+    gap = comparison.ndcg_at_10
+    p = "" if gap.p is None else f", p {gap.p:.2g}"
+    return f"{comparison.name} − {comparison.versus}: NDCG@10 {gap.mean:+.4f} ({gap.low:+.4f} … {gap.high:+.4f}{p})"

@@ -1,0 +1,222 @@
+"""The commands that learn: train (a backbone, or a personalizer on a frozen base) and publish. They need torch.
+
+Training is a generator of epochs, each saved before it is told of. So Ctrl-C costs at most the epoch at work, and the same
+command again goes on from the last one saved, to the very same result. `RUN/command.json` keeps what was typed and where the
+data lay; everything else that a run must remember is the library's.
+"""
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar, runtime_checkable
+
+import msgspec
+import typer
+
+from ossia.adaptation.base import Base
+from ossia.adaptation.manifests import read_manifest
+from ossia.adaptation.personalizer_manifest import PersonalizerManifest, personalizer_folder
+from ossia.cli.options import DataArgument, JsonOption
+from ossia.cli.output import answer, count, say, watch
+from ossia.errors import ArtifactError, UsageError
+from ossia.files import write_whole
+
+if TYPE_CHECKING:
+    import ossia.data
+
+Recipe = TypeVar("Recipe", bound=msgspec.Struct)
+COMMAND = "command.json"
+MANIFEST = "manifest.json"
+RUN_FILE = "run.json"  # what a folder must hold to be thrown away by --restart
+INTERRUPTED = 130
+
+OutOption = Annotated[
+    Path, typer.Option("--out", metavar="RUN|BASE", help="The run's folder; for a personalizer the base itself.")
+]
+EpochsOption = Annotated[int | None, typer.Option("--epochs", help="The most passes over the data.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Of everything that is random.")]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, cuda or cuda:N.")]
+SettingOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Another setting, such as dim=32; repeatable. A wrong name lists them all."
+    ),
+]
+
+
+@runtime_checkable
+class Numbered(Protocol):
+    """An epoch of either training, which says itself in a line as `str`."""
+
+    @property
+    def index(self) -> int:
+        """0 for the first epoch."""
+        ...
+
+
+class Command(msgspec.Struct, frozen=True):
+    """`RUN/command.json`: what was typed, and where the data lay."""
+
+    command: str
+    data: str
+
+
+def train(
+    data: DataArgument,
+    out: OutOption,
+    backbone: Annotated[str, typer.Option("--backbone", help="What to train: sasrec.")] = "sasrec",
+    base: Annotated[Path | None, typer.Option("--base", help="Train a personalizer on this frozen base.")] = None,
+    personalizer: Annotated[str | None, typer.Option("--personalizer", metavar="NAME", help="With --base: chord.")] = None,
+    epochs: EpochsOption = None,
+    seed: SeedOption = None,
+    device: DeviceOption = None,
+    settings: SettingOption = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Throw away what an earlier training left there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a backbone, or with --base a personalizer. Interrupted, it goes on where it stopped when you run it again.
+
+    Example: ossia train data --backbone sasrec --out run --epochs 50 --set dim=32
+
+    Example: ossia train data --base base --personalizer chord --out base
+    """
+    from ossia.data import Dataset
+
+    chosen = {"epochs": epochs, "seed": seed, "device": device}
+    wanted = {name: value for name, value in chosen.items() if value is not None} | _parse_settings(settings or [])
+    if (base is None) != (personalizer is None):
+        raise UsageError("train: expected --base and --personalizer together, got one of them")
+    dataset = Dataset.load(data)
+    if base is None or personalizer is None:
+        _train_backbone(dataset, data, out, wanted | {"backbone": backbone}, restart, as_json)
+    else:
+        _train_personalizer(dataset, base, out, wanted | {"personalizer": personalizer}, restart, as_json)
+
+
+def publish(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `train` wrote.")],
+    out: Annotated[Path, typer.Option("--out", metavar="BASE", help="The folder to make.")],
+    data: Annotated[Path | None, typer.Option("--data", help="Where the run's data lies now, if it was moved.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a trained backbone on the nested grid, and its item vectors into a table: a base, frozen from here on.
+
+    Example: ossia publish run --out base
+    """
+    from ossia.data import Dataset
+    from ossia.training import publish as make_base
+
+    base = make_base(run, Dataset.load(data or _data_of(run)), out)
+    result = {"base": out, "id": base.id.hex(), "channels": base.channels, "items": len(base.table)}
+    line = f"{out}: {base.id.hex()[:16]}…, {count(base.channels, 'channel')}, {count(len(base.table), 'item')}"
+    answer(result, [line], as_json=as_json)
+
+
+def _train_backbone(
+    dataset: "ossia.data.Dataset", data: Path, out: Path, wanted: dict[str, object], restart: bool, as_json: bool
+) -> None:
+    """Train a backbone and say how it went."""
+    from ossia.training import BackboneRecipe, load_run, train_backbone
+    from ossia.training.run import HISTORY, read_history
+
+    recipe = _make_recipe(BackboneRecipe, wanted)
+    if restart:
+        _throw_away(out)
+    steps = train_backbone(dataset, recipe, out)
+    done = len(read_history(out / HISTORY)) if (out / HISTORY).exists() else 0
+    typed = shlex.join(["ossia", *sys.argv[1:]])
+    write_whole(out / COMMAND, msgspec.json.encode(Command(typed, os.path.abspath(data))) + b"\n")  # noqa: PTH100 - keeps links
+    _follow(steps, recipe.epochs, f"train {recipe.backbone}", done)
+    run = load_run(out)
+    best = max((epoch for epoch in run.epochs if epoch.best), key=lambda epoch: epoch.index)
+    result = {"run": out, "epochs": run.epochs, "best": best, "recipe": run.recipe, "data_hash": run.data_hash}
+    line = f"{out}: {count(len(run.epochs), 'epoch')}; best: {best}"
+    answer(result, [line], as_json=as_json)
+
+
+def _train_personalizer(
+    dataset: "ossia.data.Dataset", base: Path, out: Path, wanted: dict[str, object], restart: bool, as_json: bool
+) -> None:
+    """Train a personalizer into its base's folder and say how it went."""
+    from ossia.training.personalizer import PersonalizerRecipe, train_personalizer
+
+    if out.resolve() != base.resolve():
+        raise UsageError(f"--out: expected the base itself, {base}, into which a personalizer goes; got {out}")
+    recipe, loaded = _make_recipe(PersonalizerRecipe, wanted), Base.load(base)
+    folder = personalizer_folder(base, recipe.name or recipe.personalizer)
+    steps = train_personalizer(dataset, loaded, recipe, out, resume=not restart)
+    _follow(steps, recipe.epochs + recipe.warm_start, f"train {recipe.personalizer}", 0)
+    _, manifest = read_manifest(folder / MANIFEST, PersonalizerManifest)
+    own, another = (manifest.validation[f"{whose}_log_likelihood"] for whose in ("own", "another"))
+    result = {"personalizer": folder, "manifest": manifest}
+    line = f"{folder}: validation log-likelihood {own:.4f} with a user's own codes, {another:.4f} with another user's"
+    answer(result, [line], as_json=as_json)
+
+
+def _follow(steps: Iterator[Numbered], total: int, what: str, done: int) -> None:
+    """Go through the epochs; when somebody stops us, say what is saved."""
+    saved = done - 1
+
+    def noted() -> Iterator[Numbered]:
+        """Note each epoch as soon as it is saved, before anything is shown."""
+        nonlocal saved
+        for epoch in steps:
+            saved = epoch.index
+            yield epoch
+
+    try:
+        for _ in watch(noted(), total, what, str, start=done):
+            pass
+    except KeyboardInterrupt:
+        say(
+            f"{what}: "
+            + (f"saved at epoch {saved}; run again to resume" if saved >= 0 else "stopped before an epoch was saved")
+        )
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _parse_settings(settings: list[str]) -> dict[str, object]:
+    """Read `name=value`; values are what they would be in JSON, and else text."""
+    read: dict[str, object] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise UsageError(f"--set: expected name=value, got {setting!r}")
+        try:
+            read[name] = msgspec.json.decode(text.encode())
+        except msgspec.DecodeError:
+            read[name] = text
+    return read
+
+
+def _make_recipe(kind: type[Recipe], wanted: dict[str, object]) -> Recipe:
+    """Make a recipe of what was asked for; what was not is the recipe's own choice."""
+    known = [field.name for field in msgspec.structs.fields(kind)]
+    for name in wanted:
+        if name not in known:
+            raise UsageError(f"train: expected a setting among {', '.join(known)}, got {name!r}")
+    try:
+        return msgspec.convert(wanted, kind)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"train: {error}") from error
+
+
+def _throw_away(run: Path) -> None:
+    """Remove an earlier run, and nothing that is none."""
+    if not run.exists() or (run.is_dir() and not any(run.iterdir())):
+        return
+    if not (run / RUN_FILE).is_file():
+        raise UsageError(f"{run}: expected the folder of an earlier run, found no {RUN_FILE} in it")
+    shutil.rmtree(run)
+
+
+def _data_of(run: Path) -> Path:
+    """Find the data of a run where it lay when the run was trained."""
+    try:
+        command = msgspec.json.decode((run / COMMAND).read_bytes(), type=Command)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ArtifactError(f"{run / COMMAND}: expected where the data lies, got: {error}; say it with --data") from error
+    return Path(command.data)

@@ -1,0 +1,27 @@
+"""Arguments and options that several commands share, so that each has one name, one meaning and one help text."""
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+BaseArgument: TypeAlias = Annotated[Path, typer.Argument(metavar="BASE", help="A published base.")]
+DataArgument: TypeAlias = Annotated[Path, typer.Argument(metavar="DATA", help="A folder that `prepare` wrote.")]
+HistoryOption: TypeAlias = Annotated[
+    Path, typer.Option("--history", metavar="H", help="Item ids, oldest first: a JSON array, or one id a line; `-` is stdin.")
+]
+RuntimeOption: TypeAlias = Annotated[str, typer.Option("--runtime", help="What computes: numpy or numpy_int8.")]
+DeviceIdOption: TypeAlias = Annotated[
+    str, typer.Option("--device-id", metavar="HEX", help="32 hexadecimal digits; zeros: any device.")
+]
+BudgetOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--budget",
+        metavar="LIMITS",
+        help="What the device can afford: weight_bytes=…,table_bytes=…,download_bytes=…,latency_us=…; any of them.",
+    ),
+]
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else there.")]
+
+ANY_DEVICE_HEX = "0" * 32

@@ -1,0 +1,229 @@
+"""Profile and budget in, adaptation out: what the cloud does for one request. onnxruntime and numpy, never torch.
+
+    importance of channels    the personalizer's network, exported to ONNX, on the dequantised profile
+    importance of rows        softmax over the table of  (state · item + β · log (count + 1)) / T,  β and T from the manifest
+    adaptation                `ossia.adaptation.allocate`: exact, within every limit of the budget
+
+The second line is retrieval, not a network: the profile *is* the user state, so the table's own scores say which rows this
+user will be offered; β (chosen on validation) mixes in what everybody takes, for the days until the next contact.
+
+The answer for a profile does not depend on who else is in the batch: scores are computed user by user, and rows of the
+network's matrix products do not change with their number (tests hold the bytes equal from 1 to 64). Every request gets
+exactly one answer: a graph exported at a fixed batch once dropped sixty of sixty-four in silence.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from ossia.adaptation.adaptation import Adaptation
+from ossia.adaptation.allocate import Device, Importance, allocate
+from ossia.adaptation.base import Base
+from ossia.adaptation.manifests import Tensors, read_files, read_manifest, read_tensors
+from ossia.adaptation.personalizer_manifest import CONSTANT, MODEL, PersonalizerManifest, personalizer_folder
+from ossia.errors import ArtifactError, UsageError
+from ossia.types import Budget, Profile
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+FRESH = Device()
+"""A device that holds the base and the table."""
+
+
+@dataclass(frozen=True, eq=False)
+class Personalizer:
+    """A trained personalizer, ready to answer. Immutable; threads may share it.
+
+    Attributes:
+        base: the base that it speaks of.
+        manifest: how it was trained, and β.
+        constant: the mean importance over training users: the same answer for everybody, as a control.
+
+    Example:
+        `Personalizer.load(Base.load(path), "chord").personalize(profile, Budget.parse("weight_bytes=48000"))`
+    """
+
+    base: Base
+    manifest: PersonalizerManifest
+    constant: Importance
+    _session: "InferenceSession"
+
+    @classmethod
+    def load(cls, base: Base, name: str) -> "Personalizer":
+        """Read `BASE/personalizers/NAME`, every file held to its digest.
+
+        Args:
+            base: the base, loaded from its folder.
+            name: the personalizer's name.
+
+        Returns:
+            the personalizer.
+
+        Raises:
+            UsageError: the base has no personalizer of that name; names those that it has.
+            ArtifactError: a file is missing or changed, it was trained on another base, or its graph has other shapes.
+        """
+        folder = personalizer_folder(base.path, name)
+        known = sorted(path.name for path in folder.parent.glob("[!.]*") if path.is_dir())
+        if name not in known:
+            raise UsageError(f"{base.path}: expected one of its personalizers ({', '.join(known) or 'none'}), got {name!r}")
+        _, manifest = read_manifest(folder / "manifest.json", PersonalizerManifest)
+        if manifest.base != base.id.hex():
+            raise ArtifactError(f"{folder}: expected one trained on base {base.id.hex()[:12]}…, got {manifest.base[:12]}…")
+        content = read_files(folder, manifest.files)
+        if missing := {MODEL, CONSTANT} - content.keys():
+            raise ArtifactError(f"{folder}: expected a manifest that names {', '.join(sorted(missing))}")
+        constant = _read_constant(folder / CONSTANT, content[CONSTANT], base)
+        return cls(base, manifest, constant, _open_graph(folder / MODEL, content[MODEL], base, manifest))
+
+    def channel_importance(self, profiles: Sequence[Profile]) -> Float32[np.ndarray, "users channels"]:
+        """Ask the network which channels matter to each user.
+
+        Args:
+            profiles: as decoded from the devices.
+
+        Returns:
+            importance above 0, mean 1 over a user's channels.
+
+        Raises:
+            UsageError: a profile of another length.
+        """
+        if not profiles:
+            return np.zeros((0, self.base.channels), np.float32)
+        for profile in profiles:
+            if profile.values.shape != (self.manifest.profile_dim,):
+                raise UsageError(f"profile: expected {self.manifest.profile_dim} values, got {profile.values.shape}")
+        answers: Any = self._session.run(None, {"profiles": np.stack([profile.state for profile in profiles])})[0]
+        assert answers.shape == (len(profiles), self.base.channels), f"{len(profiles)} requests, answers {answers.shape}"
+        return np.asarray(answers, np.float32)
+
+    def row_importance(self, profile: Profile) -> Float32[np.ndarray, " rows"]:
+        """Say which rows of the item table matter to a user.
+
+            I_i = exp(z_i) / Σ_j exp(z_j),   z_i = (state · E_i + β · log(count_i + 1)) / T
+
+        With the temperature T that calibrates the base, this is about the probability that the user takes item i next.
+
+        Args:
+            profile: as decoded from the device.
+
+        Returns:
+            a share of 1 for each row of the base's table.
+        """
+        z = self._rows @ profile.state + self._prior  # one product per user, so that a batch changes no bit
+        z /= np.float32(self.manifest.temperature)
+        shares = np.exp(z - z.max())
+        return np.asarray(shares / shares.sum(), np.float32)
+
+    def personalize(self, profile: Profile, budget: Budget, *, device: Device = FRESH, signed: bool = False) -> Adaptation:
+        """Choose one user's widths.
+
+        Args:
+            profile: as decoded from the device.
+            budget: what the device can afford.
+            device: what is on it already, and how fast it is.
+            signed: leave room for a signature in `download_bytes`.
+
+        Returns:
+            the adaptation; a term that no limit touches is None, as the base has it.
+
+        Raises:
+            BudgetError: nothing fits; names the limit and its floor.
+            UsageError: the profile has another length, or `latency_us` comes without a cost table.
+        """
+        return self.personalize_many([profile], [budget], devices=[device], signed=signed)[0]
+
+    def personalize_many(
+        self,
+        profiles: Sequence[Profile],
+        budgets: Sequence[Budget],
+        *,
+        devices: Sequence[Device] | None = None,
+        signed: bool = False,
+    ) -> list[Adaptation]:
+        """Choose many users' widths at once: the same answers as one by one, byte for byte.
+
+        Args:
+            profiles: one per user.
+            budgets: one per user.
+            devices: one per user; None: every device holds the base and the table.
+            signed: leave room for signatures.
+
+        Returns:
+            one adaptation per user.
+
+        Raises:
+            BudgetError: a user's budget can't be met.
+            UsageError: lists of different lengths, or what `personalize` refuses.
+        """
+        on = [FRESH] * len(profiles) if devices is None else devices
+        if not len(profiles) == len(budgets) == len(on):
+            raise UsageError(f"personalize: expected as many budgets and devices as the {len(profiles)} profiles")
+        channels = self.channel_importance(profiles)
+        return [
+            self._allocate(Importance(row, self.row_importance(profile)), budget, device, signed)
+            for row, profile, budget, device in zip(channels, profiles, budgets, on, strict=True)
+        ]
+
+    def personalize_nobody(self, budget: Budget, *, device: Device = FRESH, signed: bool = False) -> Adaptation:
+        """Choose the widths that suit the average user: the control that personal answers must beat.
+
+        Args:
+            budget: what the device can afford.
+            device: what is on it already, and how fast it is.
+            signed: leave room for a signature.
+
+        Returns:
+            one adaptation for everybody with this budget.
+
+        Raises:
+            BudgetError: nothing fits.
+        """
+        return self._allocate(self.constant, budget, device, signed)
+
+    def _allocate(self, importance: Importance, budget: Budget, device: Device, signed: bool) -> Adaptation:
+        """Hand over to the allocator."""
+        return allocate(self.base, importance, budget, alphabet=self.manifest.alphabet, device=device, signed=signed)
+
+    @cached_property
+    def _rows(self) -> Float32[np.ndarray, "rows dim"]:
+        """The item vectors at 8 bits, as the profile's own arithmetic saw them."""
+        return self.base.table.whole.dequantize()
+
+    @cached_property
+    def _prior(self) -> Float32[np.ndarray, " rows"]:
+        """β · log(count + 1) of each row."""
+        return np.asarray(np.float32(self.manifest.beta) * np.log1p(self.base.table.counts), np.float32)
+
+
+def _read_constant(path: Path, content: bytes, base: Base) -> Importance:
+    """Read the mean importance; rows that came with a newer table matter to nobody yet."""
+    tensors: Tensors = read_tensors(path, content)
+    channels, rows = (tensors.get(name, np.zeros(0, np.float32)) for name in ("channels", "rows"))
+    if channels.shape != (base.channels,) or not 0 < rows.size <= len(base.table):
+        raise ArtifactError(f"{path}: expected {base.channels:,} channels and {len(base.table):,} rows, got other sizes")
+    return Importance(channels, np.pad(rows, (0, len(base.table) - len(rows))))
+
+
+def _open_graph(path: Path, content: bytes, base: Base, manifest: PersonalizerManifest) -> "InferenceSession":
+    """Open the ONNX graph, single-threaded (a service runs one per core), and check what goes in and out."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises classes of its own, one per status code, with no common parent
+        raise ArtifactError(f"{path}: expected an ONNX graph, got: {error}") from error
+    found = [(each.name, each.shape[1:]) for each in (*session.get_inputs(), *session.get_outputs())]
+    expected = [("profiles", [manifest.profile_dim]), ("importance", [base.channels])]
+    free = all(isinstance(each.shape[0], str) for each in session.get_inputs())
+    if found != expected or not free or manifest.profile_dim != base.manifest.shape["dim"]:
+        raise ArtifactError(f"{path}: expected {expected} for any number of users, got {found}")
+    return session

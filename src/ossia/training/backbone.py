@@ -1,0 +1,208 @@
+"""Training a backbone on a log: epochs, validation, early stopping, and a folder that remembers.
+
+    w_0 = init(seed)      w_e = fit(w_{e−1}, batches of epoch e)      keep the running mean w̄_e with the best validation NDCG@10
+
+`train_backbone` is a generator of epochs, so that a caller watches by iterating and stops by stopping. After each epoch the
+folder holds everything; called again with the same data and recipe, it goes on where it stopped, and what comes out is equal
+to the last bit to a training that nobody interrupted (on the same machine, versions and number of threads). A finished run
+yields nothing.
+
+Nothing is chosen on test events: they are not read here. One process trains in a folder at a time; nothing guards that.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Adam, Optimizer
+
+from ossia.backbones import SASRec
+from ossia.data import Cases, Dataset, item_counts, leave_one_out
+from ossia.errors import ArtifactError, DataError, UsageError
+from ossia.evaluation import ndcg_at_k
+from ossia.files import write_whole
+from ossia.training.averaging import blend, keep_at
+from ossia.training.batches import Batch, Windows, cut_windows, epoch_batches
+from ossia.training.checkpoint import (
+    Checkpoint,
+    Epoch,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+    snapshot,
+    tensor_bytes,
+)
+from ossia.training.fit import fit
+from ossia.training.losses import NextItemLoss, Proposal, next_item_loss
+from ossia.training.memory import keep_freed_memory
+from ossia.training.recipes import BackboneRecipe
+from ossia.training.run import BEST, CHECKPOINT, HISTORY, Run, add_session, build, load_run, open_run, write_history
+from ossia.training.validation import choose_cases, validation_ranks
+
+__all__ = ["Run", "finished", "load_run", "train_backbone"]
+
+
+def train_backbone(data: Dataset, recipe: BackboneRecipe, out: Path | str, *, resume: bool = True) -> Iterator[Epoch]:
+    """Train a backbone, or go on with a training that was interrupted.
+
+    Args:
+        data: the prepared log; its users' last two events are never trained on.
+        recipe: the settings; what they leave open is decided here, and written down.
+        out: the run's folder: new, empty, or a run of the same data and settings.
+        resume: whether a run that is there may be taken up.
+
+    Returns:
+        the epochs that are still to be run, each yielded when it has been trained, validated and saved. Trains while it is
+        iterated, and can be dropped at any time.
+
+    Raises:
+        UsageError: a setting is out of range, or differs from the folder's, or the data do; names the field.
+        DataError: there is nothing to train on or to validate with.
+        ArtifactError: a file of the run is damaged.
+
+    Example:
+        `for epoch in train_backbone(data, BackboneRecipe(seed=1), Path("RUN")): print(epoch)`
+    """
+    out, resolved = Path(out), recipe.resolve(data.items)
+    material = _material(data, resolved)
+    open_run(out, data, resolved, resume=resume)
+    return _train(material, resolved, out)
+
+
+def finished(epochs: tuple[Epoch, ...], recipe: BackboneRecipe) -> bool:
+    """Tell whether a training is over: all epochs are run, or validation has not improved for `patience` epochs.
+
+    Args:
+        epochs: what happened so far, oldest first.
+        recipe: the settings.
+
+    Returns:
+        whether to stop.
+    """
+    since_best = next((age for age, epoch in enumerate(reversed(epochs)) if epoch.best), 0)
+    return len(epochs) >= recipe.epochs or since_best >= recipe.patience
+
+
+@dataclass(frozen=True, eq=False)
+class _Material:
+    """What every epoch works with, and never changes."""
+
+    items: int
+    windows: Windows
+    validation: Cases
+    loss: NextItemLoss
+
+
+def _material(data: Dataset, recipe: BackboneRecipe) -> _Material:
+    """Split the log, cut windows, prepare negatives."""
+    split = leave_one_out(data.histories)
+    windows = cut_windows(split.train, recipe.length)
+    if not len(windows) or not len(split.validation):
+        raise DataError("data: expected a user with at least two training events and one to validate with, found none")
+    counts = torch.from_numpy(item_counts(split.train, data.items)).to(recipe.device)
+    assert recipe.loss != "auto", "the recipe is resolved before anything is built from it"
+    loss = next_item_loss(recipe.loss, proposal=Proposal.from_counts(counts, recipe.alpha), negatives=recipe.negatives)
+    return _Material(data.items, windows, choose_cases(split.validation, recipe.validation_users, recipe.seed), loss)
+
+
+def _train(material: _Material, recipe: BackboneRecipe, out: Path) -> Iterator[Epoch]:
+    """Run the epochs that are missing."""
+    keep_freed_memory()
+    model, average = (build(recipe, material.items).to(recipe.device) for _ in range(2))
+    optimizer = make_optimizer(model, recipe)
+    best, epochs = _take_up(out, model, average, optimizer)
+    if not finished(epochs, recipe):
+        add_session(out, len(epochs))
+    while not finished(epochs, recipe):
+        started, index = time.perf_counter(), len(epochs)
+        batches = epoch_batches(material.windows, recipe.batch, np.random.default_rng((recipe.seed, index)))
+        losses = train_epoch(model, average, material.loss, batches, optimizer, recipe, epochs)
+        ndcg = ndcg_at_k(validation_ranks(average, material.validation), 10)
+        is_best = ndcg > max((epoch.validation_ndcg for epoch in epochs), default=-1.0)
+        best = snapshot(average) if is_best else best
+        seconds = round(time.perf_counter() - started, 3)
+        epochs = (*epochs, Epoch(index, len(losses), float(np.mean(losses)), ndcg, is_best, seconds))
+        checkpoint = Checkpoint(model.state_dict(), average.state_dict(), best, optimizer_tensors(optimizer), epochs)
+        save_checkpoint(out / CHECKPOINT, checkpoint)
+        _write_results(out, checkpoint, weights=is_best)
+        yield epochs[-1]
+
+
+def make_optimizer(model: nn.Module, recipe: BackboneRecipe) -> Optimizer:
+    """Make Adam over all of a model's parameters.
+
+    Args:
+        model: on the device where it will be trained.
+        recipe: the step size.
+
+    Returns:
+        the optimizer; fused, because the item table is most of the parameters and one pass over it is cheaper than four.
+    """
+    return Adam(model.parameters(), lr=recipe.lr, fused=True)
+
+
+def train_epoch(
+    model: SASRec,
+    average: SASRec,
+    loss: NextItemLoss,
+    batches: Iterable[Batch],
+    optimizer: Optimizer,
+    recipe: BackboneRecipe,
+    earlier: Sequence[Epoch],
+) -> list[float]:
+    """Train for one epoch, in place, and move the running mean of the weights along.
+
+    Args:
+        model: the latest weights.
+        average: their running mean.
+        loss: what to minimize.
+        batches: the epoch's.
+        optimizer: over the model's parameters.
+        recipe: seed and averaging.
+        earlier: the epochs before this one.
+
+    Returns:
+        the loss of each step, in nats.
+
+    Raises:
+        UsageError: the loss is not a finite number any more.
+    """
+    losses, before = [], sum(epoch.steps for epoch in earlier)
+    for step in fit(model, loss, batches, optimizer, seed=(recipe.seed, len(earlier))):
+        if not isfinite(step.loss):
+            raise UsageError(
+                f"epoch {len(earlier)}: expected a finite loss, got {step.loss}; a smaller lr than {recipe.lr} may help"
+            )
+        blend(average, model, keep_at(recipe.averaging, before + step.index))
+        losses.append(step.loss)
+    return losses
+
+
+def _take_up(
+    out: Path, model: nn.Module, average: nn.Module, optimizer: Optimizer
+) -> tuple[dict[str, torch.Tensor], tuple[Epoch, ...]]:
+    """Go back to the last checkpoint, if there is one: best weights so far, and the epochs behind us."""
+    if not (out / CHECKPOINT).exists():
+        return {}, ()
+    checkpoint = load_checkpoint(out / CHECKPOINT)
+    try:
+        model.load_state_dict(checkpoint.model)
+        average.load_state_dict(checkpoint.average)
+        restore_optimizer(optimizer, checkpoint.optimizer)
+    except (RuntimeError, ValueError) as error:
+        raise ArtifactError(f"{out / CHECKPOINT}: expected a state of this run's recipe, got: {error}") from error
+    _write_results(out, checkpoint, weights=True)
+    return dict(checkpoint.best), checkpoint.epochs
+
+
+def _write_results(out: Path, checkpoint: Checkpoint, *, weights: bool) -> None:
+    """Write what follows from a checkpoint: the history, and the best weights if they are new."""
+    if weights:
+        write_whole(out / BEST, tensor_bytes(checkpoint.best))
+    write_history(out / HISTORY, checkpoint.epochs)

@@ -1,0 +1,274 @@
+"""The frozen base as personalizers see it: profile in, and the next item's likelihood at any mix of widths out.
+
+    states      = backbone(history; widths m of this user)          one batch, every user with widths of their own
+    log p(next) = log softmax(states · E / T)[next]
+
+T is fitted once on the base at 8 bits. A base that was trained with sampled negatives, or for long, is far too sure of
+itself (T ≈ 2 to 3 on Beauty), and without T most of what a personalizer learns is to blur: log-likelihood rises by a third of
+a nat, the ranking stays what it was. With T, what it gains is order.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int, Int64
+from torch import Tensor
+
+from ossia.adaptation import Adaptation, Base, apply, make_profile
+from ossia.backbones import SASRec
+from ossia.backbones.published import from_weights
+from ossia.backbones.ranker import encode, pad_left
+from ossia.data import Cases, Histories
+from ossia.personalizers.relaxed import relaxed_slot, weights_at
+from ossia.training.batches import group_by_size
+
+TEMPERATURES = np.geomspace(0.5, 8.0, 33)
+TEMPERATURE_EVENTS = 2_000
+CHUNK = 256
+
+
+@dataclass(frozen=True, eq=False)
+class EventBatch:
+    """Events side by side: what a user had met, what came next, and the profile that the cloud would have had.
+
+    Attributes:
+        histories: item rows, left-padded.
+        targets: the item that came next.
+        profiles: dequantised int8 profiles of those histories.
+        rows: the number of each event among all of them.
+    """
+
+    histories: Int[Tensor, "events time"]
+    targets: Int[Tensor, " events"]
+    profiles: Float[Tensor, "events dim"]
+    rows: Int[Tensor, " events"]
+
+    def to(self, device: torch.device) -> "EventBatch":
+        """Put the batch on a device.
+
+        Args:
+            device: where.
+
+        Returns:
+            the batch there.
+        """
+        return EventBatch(*(tensor.to(device) for tensor in (self.histories, self.targets, self.profiles, self.rows)))
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """Cases with the profiles that belong to their histories.
+
+    Attributes:
+        cases: histories and what came next.
+        profiles: dequantised int8 profiles, one per case, on the CPU.
+        length: the newest events that the backbone reads of a history.
+    """
+
+    cases: Cases
+    profiles: Float[Tensor, "events dim"]
+    length: int
+
+    def __len__(self) -> int:
+        """Return how many events there are."""
+        return len(self.cases)
+
+    def batch(self, rows: Int64[np.ndarray, " chosen"]) -> EventBatch:
+        """Put some events side by side.
+
+        Args:
+            rows: which.
+
+        Returns:
+            the batch, on the CPU.
+        """
+        padded = torch.from_numpy(pad_left([self.cases.histories[row] for row in rows.tolist()], self.length))
+        targets = torch.from_numpy(self.cases.targets[rows].astype(np.int64))
+        return EventBatch(padded, targets, self.profiles[rows], torch.from_numpy(rows))
+
+    def batches(self, size: int, rng: np.random.Generator) -> Iterator[EventBatch]:
+        """Go once through all events, histories of similar length together, batches in random order.
+
+        Args:
+            size: history events per batch, about.
+            rng: the randomness.
+
+        Yields:
+            batches, each cropped to its longest history.
+        """
+        groups = group_by_size(np.minimum(self.cases.histories.lengths, self.length), size, rng)
+        for group in rng.permutation(len(groups)):
+            yield self.batch(groups[group])
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What a choice of widths did to each event: natural log of the next item's probability, and its rank."""
+
+    log_likelihood: Float32[np.ndarray, " events"]
+    ranks: Int64[np.ndarray, " events"]
+
+    @property
+    def mean_likelihood(self) -> float:
+        """Mean log-likelihood, in nats."""
+        return float(self.log_likelihood.mean(dtype=np.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenBase:
+    """A published base in torch, without gradients, at every width of an alphabet.
+
+    Attributes:
+        base: the base.
+        backbone: its twin at 8 bits.
+        weights: each slot at the alphabet's widths above 0.
+        temperature: T of the next item's softmax.
+    """
+
+    base: Base
+    backbone: SASRec
+    weights: Mapping[str, Tensor]
+    temperature: float = 1.0
+
+    @classmethod
+    def load(cls, base: Base, alphabet: tuple[int, ...], device: torch.device) -> "FrozenBase":
+        """Build the twin.
+
+        Args:
+            base: the published base.
+            alphabet: the widths that channels may have.
+            device: where to compute.
+
+        Returns:
+            the frozen base with T = 1.
+        """
+        weights = {name: stacked.to(device) for name, stacked in weights_at(base, alphabet).items()}
+        return cls(base, from_weights(apply(base, Adaptation())).to(device), weights)
+
+    @property
+    def vectors(self) -> Float[Tensor, "items dim"]:
+        """The item table at 8 bits."""
+        return self.backbone.items.weight.detach()
+
+    def states(
+        self, histories: Int[Tensor, "users time"], steps: Float[Tensor, "users steps channels"] | None = None
+    ) -> Float[Tensor, "users dim"]:
+        """Compute present user states.
+
+        Args:
+            histories: item rows, left-padded.
+            steps: each user's widths, as masks; None: everything at 8 bits.
+
+        Returns:
+            one state per user.
+        """
+        if steps is None:
+            return self.backbone(histories)[:, -1]
+        return self.backbone(histories, slot=relaxed_slot(self.weights, steps))[:, -1]
+
+    def logits(self, states: Float[Tensor, "users dim"]) -> Float[Tensor, "users items"]:
+        """Score the catalogue so that a softmax of it is calibrated.
+
+        Args:
+            states: user states.
+
+        Returns:
+            states · E / T.
+        """
+        return states @ self.vectors.T / self.temperature
+
+    def events(self, cases: Cases) -> Events:
+        """Compute the profiles of cases, exactly as `make_profile` does from the states of the base at 8 bits.
+
+        Args:
+            cases: histories and what came next.
+
+        Returns:
+            the events.
+        """
+        clip = self.base.manifest.profile_clip
+        lengths = cases.histories.lengths
+        profiles = np.zeros((len(cases), self.base.manifest.shape["dim"]), np.float32)
+        for rows in np.array_split(np.argsort(lengths, kind="stable"), -(-len(cases) // CHUNK)):
+            states = encode(self.backbone, [cases.histories[row] for row in rows.tolist()]).cpu().numpy()
+            profiles[rows] = [make_profile(state, clip).state for state in states]
+        return Events(cases, torch.from_numpy(profiles), self.base.manifest.shape["length"])
+
+    @torch.no_grad()
+    def judge(self, events: Events, steps: Float[Tensor, "events steps channels"] | None = None) -> Judged:
+        """Measure a choice of widths: full ranking, seen items removed, ties against us.
+
+        Args:
+            events: what came next for whom.
+            steps: each event's widths, as masks on the CPU; None: everything at 8 bits.
+
+        Returns:
+            log-likelihood and rank of each target; a target that was seen has the last rank.
+        """
+        device = self.vectors.device
+        likelihood, ranks = np.zeros(len(events), np.float32), np.zeros(len(events), np.int64)
+        for rows in np.array_split(np.argsort(events.cases.histories.lengths, kind="stable"), -(-len(events) // CHUNK)):
+            batch = events.batch(rows).to(device)
+            logits = self.logits(self.states(batch.histories, None if steps is None else steps[rows].to(device)))
+            likelihood[rows] = _of_targets(logits.log_softmax(dim=1), batch.targets).cpu().numpy()
+            remove_seen(logits, [events.cases.histories[row] for row in rows.tolist()])
+            target = _of_targets(logits, batch.targets)
+            ranks[rows] = (~(logits < target[:, None])).sum(dim=1).cpu().numpy()
+        return Judged(likelihood, ranks)
+
+
+@torch.no_grad()
+def fit_temperature(frozen: FrozenBase, events: Events) -> float:
+    """Find the T at which the base at 8 bits is best calibrated, on a logarithmic grid.
+
+        T = argmin  −mean log softmax(state · E / T)[next]
+
+    Args:
+        frozen: the base, at any T.
+        events: what it was not trained on.
+
+    Returns:
+        the temperature.
+    """
+    lengths = events.cases.histories.lengths
+    spread = np.linspace(0, len(events) - 1, min(len(events), TEMPERATURE_EVENTS)).astype(np.int64)
+    total = np.zeros(len(TEMPERATURES))
+    for rows in np.array_split(spread[np.argsort(lengths[spread], kind="stable")], -(-len(spread) // CHUNK)):
+        batch = events.batch(rows).to(frozen.vectors.device)
+        logits = frozen.states(batch.histories) @ frozen.vectors.T
+        total += [float(_of_targets((logits / T).log_softmax(dim=1), batch.targets).sum()) for T in TEMPERATURES.tolist()]
+    return float(TEMPERATURES[total.argmax()])
+
+
+def take_cases(cases: Cases, rows: Int64[np.ndarray, " chosen"]) -> Cases:
+    """Take some cases, in the order asked for.
+
+    Args:
+        cases: all of them.
+        rows: which.
+
+    Returns:
+        those.
+    """
+    histories = [cases.histories[row].tolist() for row in rows.tolist()]
+    return Cases(Histories.from_lists(histories), cases.targets[rows], cases.users[rows])
+
+
+def _of_targets(values: Float[Tensor, "users items"], targets: Int[Tensor, " users"]) -> Float[Tensor, " users"]:
+    """Pick each user's target."""
+    return values.gather(1, targets[:, None])[:, 0]
+
+
+def remove_seen(scores: Float[Tensor, "users items"], histories: Sequence[np.ndarray]) -> None:
+    """Write −inf where an item was seen, in place.
+
+    Args:
+        scores: a row per user.
+        histories: what each user has met; `ABSENT` is no item.
+    """
+    users = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+    seen = np.concatenate(histories).astype(np.int64)
+    place = (torch.from_numpy(users[seen >= 0]).to(scores.device), torch.from_numpy(seen[seen >= 0]).to(scores.device))
+    scores.index_put_(place, torch.tensor(-torch.inf, device=scores.device))

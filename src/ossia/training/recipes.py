@@ -1,0 +1,108 @@
+"""Recipes: every setting of a training, as one frozen value that can be written down.
+
+The defaults are what did best on validation for its time, on ML-100K and Amazon Beauty. A run keeps its *resolved* recipe, in
+which nothing is left to decide (`loss="auto"` has become a loss).
+"""
+
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+import torch
+from msgspec import Meta, Struct
+
+from ossia.errors import UsageError
+
+Size: TypeAlias = Annotated[int, Meta(ge=1)]
+
+FULL_SOFTMAX_ITEMS = 5_000
+"""Up to here the exact loss costs about what sampling does."""
+
+
+class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to train a backbone.
+
+    Attributes:
+        backbone: a name in `BACKBONES`.
+        dim: width of item vectors and user states.
+        length: the longest history the model reads, in events.
+        blocks: transformer blocks.
+        heads: attention heads; divides `dim`.
+        hidden: inner width of the feed-forward networks.
+        dropout: probability of dropping a value in training.
+        loss: `auto` is `full_softmax` up to 5,000 items and `sampled_softmax` above.
+        negatives: draws per batch, shared by its events, for the sampled losses.
+        alpha: negatives are drawn by popularity to this power: 0 uniformly, 1 as they occur.
+        lr: Adam's step size.
+        averaging: how much of the weights' running mean is kept at every step; 0 validates and publishes the latest weights.
+        batch: events (targets) per optimizer step, about.
+        epochs: the most passes over the data.
+        patience: epochs without a better validation NDCG@10 before training stops.
+        validation_users: the most users that validation reads after each epoch, a sample fixed by the seed.
+        seed: of everything that is random.
+        device: `cpu`, `cuda` or `cuda:N`.
+    """
+
+    backbone: Literal["sasrec"] = "sasrec"
+    dim: Size = 64
+    length: Size = 50
+    blocks: Size = 2
+    heads: Size = 2
+    hidden: Size = 256
+    dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.2
+    loss: Literal["auto", "full_softmax", "sampled_softmax", "bce"] = "auto"
+    negatives: Size = 256
+    alpha: Annotated[float, Meta(ge=0, le=2)] = 0.75
+    lr: Annotated[float, Meta(gt=0, le=1)] = 2e-3
+    averaging: Annotated[float, Meta(ge=0, lt=1)] = 0.998
+    batch: Size = 512
+    epochs: Size = 100
+    patience: Size = 5
+    validation_users: Size = 10_000
+    seed: Annotated[int, Meta(ge=0)] = 0
+    device: Annotated[str, Meta(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+
+    def resolve(self, items: int) -> "BackboneRecipe":
+        """Check every setting and decide what was left open.
+
+        Args:
+            items: rows of the item table.
+
+        Returns:
+            the recipe as it will be run and written down.
+
+        Raises:
+            UsageError: a setting is out of range, or the device is not there; names it.
+
+        Example:
+            >>> BackboneRecipe(epochs=3).resolve(items=12_000).loss
+            'sampled_softmax'
+        """
+        try:
+            recipe = msgspec.convert(msgspec.to_builtins(self), BackboneRecipe)  # ranges are checked on decoding only
+        except msgspec.ValidationError as error:
+            raise UsageError(f"recipe: {error}") from error
+        if recipe.dim % recipe.heads:
+            raise UsageError(f"recipe: expected heads that divide dim {recipe.dim}, got {recipe.heads}")
+        check_device(recipe.device)
+        if recipe.loss == "auto":
+            loss = "full_softmax" if items <= FULL_SOFTMAX_ITEMS else "sampled_softmax"
+            return msgspec.structs.replace(recipe, loss=loss)
+        return recipe
+
+
+def check_device(name: str) -> torch.device:
+    """Find a device by its name.
+
+    Args:
+        name: `cpu`, `cuda` or `cuda:N`.
+
+    Returns:
+        the device.
+
+    Raises:
+        UsageError: this machine has no such device.
+    """
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"device: expected one that is here (cpu, {torch.cuda.device_count()} cuda), got {name}")
+    return device

@@ -1,0 +1,166 @@
+"""The whole journey by the command line, on a small log: every step's result is the next one's input."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ossia.adaptation import Base
+from ossia.data import Dataset
+
+COMMANDS = ("prepare", "train", "publish", "profile", "personalize", "inspect", "rerank", "evaluate")
+WITHOUT_TORCH = "import sys; sys.modules.update(torch=None, polars=None); from ossia.cli import main; main(sys.argv[1:])"
+
+
+@pytest.fixture(scope="module")
+def payload(house, cli: Callable, tmp_path_factory: pytest.TempPathFactory):
+    """A profile and a payload, made by the command line."""
+    folder = tmp_path_factory.mktemp("device")
+    profile = cli("profile", house.base, "--history", house.history, "--out", folder / "profile", "--json")
+    budget = f"weight_bytes={_middle(Base.load(house.base))}"
+    words = ("--personalizer", "chord", "--profile", folder / "profile", "--budget", budget, "--out", folder / "payload")
+    made = cli("personalize", house.base, *words, "--sequence", 7, "--days", 2, "--json")
+    assert (profile.code, made.code) == (0, 0), profile.err + made.err
+    return folder / "payload", profile, made
+
+
+def _middle(base: Base) -> int:
+    from ossia.service.contenders import three_bits
+
+    limit = three_bits(base).weight_bytes
+    assert limit is not None
+    return int(limit)
+
+
+def test_every_step_says_what_it_made_as_json_and_nothing_else(house) -> None:
+    assert house.said["prepare"].result["info"]["after"] == {"users": 60, "items": 50, "events": 600}
+    assert len(house.said["train"].result["epochs"]) == 3
+    assert house.said["train"].result["data_hash"] == Dataset.load(house.data).hash
+    assert house.said["publish"].result["id"] == Base.load(house.base).id.hex()
+    assert house.said["personalizer"].result["manifest"]["base"] == Base.load(house.base).id.hex()
+
+
+def test_a_run_keeps_what_was_typed_and_where_its_data_lay(house) -> None:
+    kept = json.loads((house.run / "command.json").read_text())
+    assert kept["data"] == str(house.data)
+    assert json.loads((house.run / "recipe.json").read_text())["dim"] == 16
+
+
+def test_a_profile_is_small_and_holds_no_item(house, payload) -> None:
+    _, profile, _ = payload
+    assert profile.result["bytes"] == 16 + 4
+
+
+def test_a_payload_keeps_the_budget_and_carries_what_was_asked(house, payload, cli: Callable) -> None:
+    path, _, made = payload
+    limit = _middle(Base.load(house.base))
+    assert 0.97 * limit <= made.result["costs"]["weight_bytes"] <= limit
+    seen = cli("inspect", house.base, "--payload", path, "--json").result
+    assert seen["sequence"] == 7
+    assert seen["expiry"] - seen["issued"] == 2 * 24 * 60 * 60
+    assert sum(seen["channels_at_bits"].values()) == Base.load(house.base).channels
+    assert seen["payload_bytes"] == path.stat().st_size == made.result["payload_bytes"]
+
+
+def test_inspect_tells_people_the_same(house, payload, cli: Callable) -> None:
+    said = cli("inspect", house.base, "--payload", payload[0])
+    assert "personalizers" in cli("inspect", house.base).out
+    assert " UTC" in said.out
+    assert "sequence" in said.out
+
+
+def test_reranking_orders_the_candidates_and_reports_unknown_ones(house, payload, cli: Callable) -> None:
+    said = cli(
+        "rerank", house.base, "--payload", payload[0], "--history", house.history, "--candidates", house.candidates, "--json"
+    )
+    ranking = said.result["ranking"]
+    assert sorted(each["id"] for each in ranking) == ["i20", "i33", "i40", "i5", "i6", "nobody"]
+    scores = [each["score"] for each in ranking[:-1]]
+    assert scores == sorted(scores, reverse=True)
+    assert ranking[-1] == {"id": "nobody", "score": None, "title": None}
+    assert said.result["unknown_candidates"] == ["nobody"]
+    assert "nobody" in said.err
+    assert ranking[0]["title"].startswith("Item ")
+
+
+def test_without_candidates_everything_is_offered_that_was_not_met(house, payload, cli: Callable) -> None:
+    words = ("rerank", house.base, "--history", house.history, "--top", 100, "--json")
+    offered = {each["id"] for each in cli(*words).result["ranking"]}
+    assert offered == {f"i{item}" for item in range(50)} - {"i1", "i2", "i3", "i4"}
+    assert len(cli(*words, "--keep-seen").result["ranking"]) == 50
+
+
+def test_an_empty_history_ranks_by_popularity(house, cli: Callable, tmp_path: Path) -> None:
+    (tmp_path / "nothing").write_text("[]")
+    ranking = cli("rerank", house.base, "--history", tmp_path / "nothing", "--top", 3, "--json").result["ranking"]
+    table = Base.load(house.base).table
+    assert [each["id"] for each in ranking] == [table.ids[row] for row in table.popularity[:3]]
+
+
+def test_a_process_without_torch_and_polars_ranks_the_same(house, payload, cli: Callable) -> None:
+    words = ["rerank", str(house.base), "--payload", str(payload[0]), "--history", str(house.history), "--json"]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *words], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == cli(*words).result
+
+
+def test_a_process_that_needs_torch_and_has_none_says_what_to_install(house) -> None:
+    words = ["train", str(house.data), "--out", str(house.folder / "never")]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *words], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert "it comes with ossia[train]" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (house.folder / "never").exists()
+
+
+def test_evaluate_puts_every_control_beside_the_personal_rows(house, cli: Callable) -> None:
+    words = ("evaluate", house.base, "--data", house.data, "--run", house.run, "--personalizer", "chord")
+    said = cli(*words, "--json")
+    assert said.code == 0, said.err
+    rows = {row["name"]: row for row in said.result["rows"]}
+    assert list(rows)[:9] == [
+        "popularity",
+        "Markov bigram",
+        "base in fp32",
+        "uniform 8 bits",
+        "uniform 4 bits",
+        "uniform 2 bits",
+        "personal codes",
+        "constant codes",
+        "another user's codes",
+    ]
+    assert rows["personal codes"]["payload_bytes"] == rows["another user's codes"]["payload_bytes"]
+    assert all(row["cases"] == 60 for row in rows.values())
+    assert said.result["provenance"]["data_hash"] == Dataset.load(house.data).hash
+    table = cli(*words, "--cases", 10)
+    assert "personal codes" in table.out
+    assert "personal codes − another user's codes" in table.out
+
+
+def test_evaluate_on_fewer_cases_keeps_to_them_and_validation_is_another_question(house, cli: Callable) -> None:
+    few = cli("evaluate", house.base, "--data", house.data, "--cases", 7, "--json").result["rows"]
+    other = cli("evaluate", house.base, "--data", house.data, "--cases", 7, "--validation", "--json").result["rows"]
+    assert {row["cases"] for row in few} == {7}
+    assert [row["ndcg_at_10"]["mean"] for row in few] != [row["ndcg_at_10"]["mean"] for row in other]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str, cli: Callable) -> None:
+    said = cli(command, "--help")
+    assert said.code == 0
+    assert "Example:" in said.out
+    assert f"ossia {command} " in said.out
+    assert "--json" in said.out
+
+
+def test_the_version_is_the_librarys(cli: Callable) -> None:
+    import ossia
+
+    assert cli("--version").out.strip() == ossia.__version__

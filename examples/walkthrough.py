@@ -7,6 +7,10 @@ Read `main` as the table of contents. What is long (two trainings, the evaluatio
 interrupted; run it again and it goes on. All that it makes lies below one folder; `report.html` is what to look at.
 """
 
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded: its threads must not spin beside other work
+
 import argparse
 import json
 import shlex
@@ -116,7 +120,9 @@ def step_train_personalizer(folder: Path, data: Dataset, base: Base) -> tuple[Pe
     """Train CHORD's hypernetworks on the frozen base: profile in, importance of every channel out."""
     say_step(3, "a personalizer is trained on the frozen base")
     recipe = PersonalizerRecipe(seed=SEED)
-    for _ in watch(train_personalizer(data, base, recipe, folder / "base"), recipe.epochs, "train CHORD", str):
+    for _ in watch(
+        train_personalizer(data, base, recipe, folder / "base"), recipe.epochs + recipe.warm_start, "train CHORD", str
+    ):
         pass
     return Personalizer.load(base, "chord"), _epochs(base.path / "personalizers" / "chord" / "history.jsonl")
 

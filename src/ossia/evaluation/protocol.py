@@ -23,6 +23,7 @@ from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float32, Int, Int64
+from threadpoolctl import threadpool_limits
 
 from ossia.data.splits import Cases
 from ossia.errors import UsageError
@@ -184,7 +185,19 @@ def repeat_share(cases: Cases) -> float:
 def _score_catalogue(
     ranker: Ranker | Callable[[int], Ranker], numbers: range, histories: Sequence[Int[np.ndarray, " _"]], items: int
 ) -> Float32[np.ndarray, "batch items"]:
-    """Score all items for some cases, as rows that may be written to."""
+    """Score all items for some cases, as rows that may be written to.
+
+    BLAS gets one thread: a device's matrices are so small that threads only wait for one another, and beside a single busy
+    neighbor on two cores they made the device path ten times slower.
+    """
+    with threadpool_limits(limits=1, user_api="blas"):
+        return _scored(ranker, numbers, histories, items)
+
+
+def _scored(
+    ranker: Ranker | Callable[[int], Ranker], numbers: range, histories: Sequence[Int[np.ndarray, " _"]], items: int
+) -> Float32[np.ndarray, "batch items"]:
+    """Ask the ranker."""
     if hasattr(ranker, "scores_many"):
         scores = np.array(cast(Any, ranker).scores_many(histories), np.float32)
     else:

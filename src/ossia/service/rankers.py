@@ -16,6 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Int
+from threadpoolctl import threadpool_limits
 
 from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.base import Base
@@ -87,7 +88,8 @@ def make_profiles(base: Base, histories: Iterable[Int[np.ndarray, " _"]], *, run
     """
     ranker = pick_runtime(runtime)(base, Adaptation())
     clip, dim = base.manifest.profile_clip, base.manifest.shape["dim"]
-    sent = (encode_profile(make_profile(ranker.state(history), clip)) for history in histories)
+    with threadpool_limits(limits=1, user_api="blas"):  # why: `ossia.evaluation.protocol`
+        sent = [encode_profile(make_profile(ranker.state(history), clip)) for history in histories]
     return [decode_profile(data, dim) for data in sent]
 
 

@@ -44,6 +44,7 @@ from ossia.training.personalizer import train_personalizer
 from ossia.training.personalizer_recipe import PersonalizerRecipe
 from ossia.types import Budget
 
+DEFAULT_FOLDER = Path("runs/walkthrough").resolve()
 SEED = 1
 SHARES = (0.05, 0.10, 0.20, 0.40)  # of the table's bytes, for the curve; the table shows 5 and 20 %
 SHOWN = 8  # titles in a list
@@ -254,7 +255,7 @@ def step_report(
         whole_table=rows["uniform 8 bits"].ndcg_at_10,
         provenance=make_provenance(command, seeds=(SEED,), data="ml-100k", data_hash=data.hash),
     )
-    path = folder.parent.parent / "report.html" if folder == Path("runs/walkthrough") else folder / "report.html"
+    path = Path("report.html") if folder == DEFAULT_FOLDER else folder / "report.html"
     write_report(path, report)
     say(f"The page with pictures: {path.resolve()}")
 
@@ -375,8 +376,8 @@ def say(text: str) -> None:
 def _folder() -> Path:
     """Read where to work."""
     parser = argparse.ArgumentParser(description="Walk through the whole house on ML-100K.")
-    parser.add_argument("--out", type=Path, default=Path("runs/walkthrough"), help="where everything goes")
-    folder: Path = parser.parse_args().out
+    parser.add_argument("--out", type=Path, default=DEFAULT_FOLDER, help="where everything goes")
+    folder: Path = parser.parse_args().out.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -28,6 +28,9 @@ from ossia.backbones import SASRec
 from ossia.training.batches import Batch
 from ossia.types import ABSENT
 
+HIT = -1e30
+"""The logit of a draw that hit the target: nothing, yet finite, for with only hits −inf − (−inf) would be no number."""
+
 NextItemLoss: TypeAlias = Callable[[SASRec, Batch, torch.Generator], Tensor]
 """`(backbone, batch, generator) -> mean loss of the batch's events`, as `fit` calls it."""
 
@@ -118,7 +121,8 @@ def sampled_softmax(
         the mean loss in nats.
     """
     logits = torch.addmm(-log(len(negatives)) - log_q[negatives], states, negative_vectors.T)
-    logits.masked_fill_(negatives == targets[:, None], -torch.inf)  # in place: a copy here costs as much as the product
+    # In place, and unseen by autograd: e^{HIT} is 0, and so is its gradient; a copy would cost as much as the product.
+    logits.detach().masked_fill_(negatives == targets[:, None], HIT)
     positive = (states * target_vectors).sum(1)
     return functional.softplus(logits.logsumexp(1) - positive).mean()  # log(e^a + e^b) − a = log(1 + e^{b − a})
 

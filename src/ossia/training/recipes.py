@@ -50,11 +50,11 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     hidden: Size = 256
     dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.2
     loss: Literal["auto", "full_softmax", "sampled_softmax", "bce"] = "auto"
-    negatives: Size = 512
+    negatives: Size = 1024
     alpha: Annotated[float, Meta(ge=0, le=2)] = 0.75
-    lr: Annotated[float, Meta(gt=0, le=1)] = 2e-3
+    lr: Annotated[float, Meta(gt=0, le=1)] = 3e-3
     averaging: Annotated[float, Meta(ge=0, lt=1)] = 0.998
-    batch: Size = 512
+    batch: Size = 1024
     epochs: Size = 100
     patience: Size = 5
     validation_users: Size = 10_000

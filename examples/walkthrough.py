@@ -30,6 +30,7 @@ from ossia.backbones import TorchRanker
 from ossia.cli.output import make_console, watch
 from ossia.data import DATASETS, Cases, Dataset, fetch, leave_one_out, prepare, read_log, read_titles
 from ossia.device import open_session
+from ossia.errors import OssiaError
 from ossia.evaluation import Judgement, Row
 from ossia.evaluation.pictures import UserCodes
 from ossia.evaluation.plots import CatalogueCurve, Curve
@@ -383,4 +384,7 @@ def _folder() -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except OssiaError as error:
+        raise SystemExit(f"walkthrough: {error}") from error

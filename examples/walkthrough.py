@@ -35,7 +35,8 @@ from ossia.evaluation import Judgement, Row
 from ossia.evaluation.pictures import UserCodes
 from ossia.evaluation.plots import CatalogueCurve, Curve
 from ossia.evaluation.report import Headline, Ranking, Report, UserRankings, write_report
-from ossia.evaluation.table import rich_table
+from ossia.evaluation.table import markdown_table, rich_table
+from ossia.files import write_whole
 from ossia.service.contenders import Contender, baselines, catalogs, personal, three_bits, uniform
 from ossia.service.personalizer import Personalizer
 from ossia.service.provenance import make_provenance
@@ -240,7 +241,9 @@ def step_report(
     for each in comparisons:
         gap = each.ndcg_at_10
         say(f"{each.name} − {each.versus}: NDCG@10 {gap.mean:+.4f} ({gap.low:+.4f} … {gap.high:+.4f})")
-    command = shlex.join(["python", *sys.argv])
+    command = "make walkthrough" if folder == DEFAULT_FOLDER else shlex.join(["python", *sys.argv])
+    provenance = make_provenance(command, seeds=(SEED,), data="ml-100k", data_hash=data.hash)
+    write_whole(folder / "table.md", markdown_table(shown, provenance, comparisons).encode())
     report = Report(
         title="ossia, the walkthrough",
         promise="One recommender in the cloud, a version of it made for one person on one device: trained, published, "
@@ -254,7 +257,7 @@ def step_report(
         rankings=tuple(_rankings(user) for user in users),
         catalogue=_catalogue(rows),
         whole_table=rows["uniform 8 bits"].ndcg_at_10,
-        provenance=make_provenance(command, seeds=(SEED,), data="ml-100k", data_hash=data.hash),
+        provenance=provenance,
     )
     path = Path("report.html") if folder == DEFAULT_FOLDER else folder / "report.html"
     write_report(path, report)

@@ -50,7 +50,7 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     hidden: Size = 256
     dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.2
     loss: Literal["auto", "full_softmax", "sampled_softmax", "bce"] = "auto"
-    negatives: Size = 1024
+    negatives: Size = 768
     alpha: Annotated[float, Meta(ge=0, le=2)] = 0.75
     lr: Annotated[float, Meta(gt=0, le=1)] = 3e-3
     averaging: Annotated[float, Meta(ge=0, lt=1)] = 0.998

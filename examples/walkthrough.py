@@ -33,7 +33,7 @@ from ossia.device import open_session
 from ossia.errors import OssiaError
 from ossia.evaluation import Judgement, Row
 from ossia.evaluation.pictures import UserCodes
-from ossia.evaluation.plots import CatalogueCurve, Curve
+from ossia.evaluation.plots import CatalogCurve, Curve
 from ossia.evaluation.report import Headline, Ranking, Report, UserRankings, write_report
 from ossia.evaluation.table import markdown_table, rich_table
 from ossia.files import write_whole
@@ -255,7 +255,7 @@ def step_report(
         users=tuple(_codes(base, user) for user in users),
         curves=curves,
         rankings=tuple(_rankings(user) for user in users),
-        catalogue=_catalogue(rows),
+        catalog=_catalog(rows),
         whole_table=rows["uniform 8 bits"].ndcg_at_10,
         provenance=provenance,
     )
@@ -308,10 +308,10 @@ def _rankings(user: User) -> UserRankings:
     return UserRankings(f"{user.name}, {user.device}", tuple(user.history), tuple(rankings), user.met)
 
 
-def _catalogue(rows: dict[str, Row]) -> tuple[CatalogueCurve, ...]:
+def _catalog(rows: dict[str, Row]) -> tuple[CatalogCurve, ...]:
     """Collect the curves of quality against the share of the table's bytes."""
     return tuple(
-        CatalogueCurve(
+        CatalogCurve(
             label, family, tuple((_share(name), row.ndcg_at_10) for name, row in rows.items() if name.startswith(start))
         )
         for label, start, family in (

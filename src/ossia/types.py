@@ -1,6 +1,6 @@
 """The nouns that are plain data. Everything here is a value: made once, never changed.
 
-An *item* is a row number of the item table, 0 … items − 1. The ids of the user's own catalogue live in the table and
+An *item* is a row number of the item table, 0 … items − 1. The ids of the user's own catalog live in the table and
 meet row numbers only at the edges. `ABSENT` (−1) stands for an item that the table does not know.
 """
 

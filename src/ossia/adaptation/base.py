@@ -42,7 +42,7 @@ class Base:
         manifest: what decides how bytes are read.
         grids: the nested master of each slot, by name, in wire order.
         floats: everything that is not a slot: biases, norms, positions.
-        table: the catalogue.
+        table: the catalog.
         path: where it was loaded from.
 
     Example:

@@ -37,7 +37,7 @@ class OlderTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TableManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`table/manifest.json`: the catalogue's vectors, released apart from the base."""
+    """`table/manifest.json`: the catalog's vectors, released apart from the base."""
 
     rows: int
     dim: int

@@ -1,4 +1,4 @@
-"""The item table: the catalogue's vectors on the nested grid, apart from the base.
+"""The item table: the catalog's vectors on the nested grid, apart from the base.
 
 Most of a recommender's bytes are here (97 % at 50,000 items), so rows have widths of their own: a device holds the rows that
 are worth most to its user, at 8, 4 or 2 bits. Rows are stored by bit plane, so that a device fetches only the planes it uses
@@ -46,7 +46,7 @@ class Items(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, eq=False)
 class ItemTable:
-    """A published catalogue.
+    """A published catalog.
 
     Attributes:
         id: SHA-256 of its manifest.

@@ -57,7 +57,7 @@ class TorchRanker:
         return scores
 
     def scores_many(self, histories: Sequence[AnyHistory]) -> Float32[np.ndarray, "users items"]:
-        """Score the whole catalogue for many users at once.
+        """Score the whole catalog for many users at once.
 
         Args:
             histories: item rows, oldest first, one array per user; users of similar length together are faster.

@@ -42,7 +42,7 @@ def read_listed(path: Path, table: ItemTable, what: str) -> Listed:
 
     Args:
         path: the file; `-` is stdin.
-        table: the catalogue.
+        table: the catalog.
         what: history or candidates, for messages.
 
     Returns:

@@ -4,7 +4,7 @@
                                  "196"  "242"  881250949   0
                                  "186"  "302"  891717742   1
 
-Ids are strings, since half of all catalogues have ids such as `007`. Columns are named by the caller or recognised by the
+Ids are strings, since half of all catalogs have ids such as `007`. Columns are named by the caller or recognised by the
 names that public data sets use. A log without a time column is in the order of its file; its frame has no `time`.
 Nothing is filtered and nothing is numbered here: that is `prepare`.
 

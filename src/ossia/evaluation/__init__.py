@@ -1,6 +1,6 @@
 """Judging any ranker: full ranking, intervals, baselines, controls, the table of results and the report.
 
-    target_ranks / judge     the protocol: the whole catalogue, seen items removed, ties against us
+    target_ranks / judge     the protocol: the whole catalog, seen items removed, ties against us
     bootstrap_mean, paired_bootstrap     how sure we are
     Popularity, MarkovBigram     what every table must hold
     controls     what a personal thing must beat

@@ -58,7 +58,7 @@ class Popularity:
         return _pick(self._scores, candidates)
 
     def scores_many(self, histories: Sequence[Int[np.ndarray, " _"]]) -> Float32[np.ndarray, "users items"]:
-        """Score the whole catalogue for many users.
+        """Score the whole catalog for many users.
 
         Args:
             histories: one per user.
@@ -74,7 +74,7 @@ class MarkovBigram:
 
     Args:
         train: the training histories.
-        items: how many items the catalogue has.
+        items: how many items the catalog has.
 
     Example:
         >>> bigram = MarkovBigram(Histories.from_lists([[0, 1, 0, 1], [0, 2], [1, 2, 2]]), items=4)
@@ -103,7 +103,7 @@ class MarkovBigram:
         return _pick(self.scores_many([history])[0], candidates)
 
     def scores_many(self, histories: Sequence[Int[np.ndarray, " _"]]) -> Float32[np.ndarray, "users items"]:
-        """Score the whole catalogue for many users.
+        """Score the whole catalog for many users.
 
         Args:
             histories: one per user.
@@ -121,7 +121,7 @@ class MarkovBigram:
 
 
 def _pick(scores: Float32[np.ndarray, " items"], candidates: Candidates) -> Float32[np.ndarray, " candidates"]:
-    """The candidates' scores out of the whole catalogue's; −inf for absent candidates."""
+    """The candidates' scores out of the whole catalog's; −inf for absent candidates."""
     return np.where(candidates.items >= 0, scores[np.maximum(candidates.items, 0)], np.float32(-np.inf))
 
 

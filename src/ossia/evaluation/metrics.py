@@ -1,6 +1,6 @@
 """How good a ranking is, told from one number a user: the rank of the item that came next.
 
-Every ranking of the whole catalogue is judged by where it puts the one item that the user really met next, its *target*.
+Every ranking of the whole catalog is judged by where it puts the one item that the user really met next, its *target*.
 
     rank = |{ i : not score_i < score_target }|        1 is best; the target counts itself
 
@@ -27,14 +27,14 @@ def target_rank(scores: Float[np.ndarray, " items"], target: int) -> int:
     """Rank of one target among all items, 1-based and pessimistic.
 
     Args:
-        scores: one score per item of the catalogue, higher is better; −inf for an item that is not to be ranked.
+        scores: one score per item of the catalog, higher is better; −inf for an item that is not to be ranked.
         target: the item that came next, 0 … items − 1; `ABSENT` is a miss.
 
     Returns:
         1 + how many other items are not strictly below the target; the number of items if the target scores NaN or −inf.
 
     Raises:
-        UsageError: the target is not an item of this catalogue.
+        UsageError: the target is not an item of this catalog.
 
     Example:
         >>> target_rank(np.array([0.9, 0.5, 0.5, 0.1]), 1)  # the tie counts against us
@@ -58,7 +58,7 @@ def target_ranks_in(
         1-based ranks.
 
     Raises:
-        UsageError: a target is not an item of this catalogue.
+        UsageError: a target is not an item of this catalog.
     """
     items = scores.shape[1]
     if targets.size and int(targets.max()) >= items:

@@ -70,7 +70,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class CatalogueCurve:
+class CatalogCurve:
     """Quality against how much of the item table a device holds.
 
     Attributes:
@@ -114,7 +114,7 @@ def plot_curves(curves: Sequence[Curve]) -> str:
     return _draw_twice("Training curves", "curves", (10.0, 5.0), narrow, lambda figure, wide: _curves(figure, curves, wide))
 
 
-def plot_catalogue(curves: Sequence[CatalogueCurve], whole: Interval | None) -> str:
+def plot_catalog(curves: Sequence[CatalogCurve], whole: Interval | None) -> str:
     """Draw NDCG@10 against the share of the table's bytes that a device holds.
 
     Args:
@@ -126,10 +126,10 @@ def plot_catalogue(curves: Sequence[CatalogueCurve], whole: Interval | None) -> 
     """
     return _draw_twice(
         "NDCG@10 against the share of the item table that is held",
-        "catalogue",
+        "catalog",
         (10.0, 4.4),
         (5.0, 4.6),
-        lambda figure, _: _catalogue(figure, curves, whole),
+        lambda figure, _: _catalog(figure, curves, whole),
     )
 
 
@@ -182,7 +182,7 @@ def _curves(figure: Any, curves: Sequence[Curve], wide: bool) -> None:
             axes.margins(x=0.04, y=0.12)
 
 
-def _catalogue(figure: Any, curves: Sequence[CatalogueCurve], whole: Interval | None) -> None:
+def _catalog(figure: Any, curves: Sequence[CatalogCurve], whole: Interval | None) -> None:
     """Lines with bands on a logarithmic axis of shares, named in a legend."""
     axes = figure.subplots()
     axes.set_xscale("log")

@@ -1,4 +1,4 @@
-"""The protocol: full ranking over the whole catalogue, one held-out event a user.
+"""The protocol: full ranking over the whole catalog, one held-out event a user.
 
 For every case the ranker scores all items for the history, and the target's rank among them is what counts (`metrics`). No
 item is drawn, none is left out, but for one rule with a switch:
@@ -10,7 +10,7 @@ item is drawn, none is left out, but for one rule with a switch:
 Leaving such repeats in as candidates while other seen items are removed would be a third protocol, and a kind one: it tells
 the ranker that the one seen item which is still there must be the answer.
 
-The judge knows nothing of models. It takes any `Ranker`; one that can score the whole catalogue for many users at once
+The judge knows nothing of models. It takes any `Ranker`; one that can score the whole catalog for many users at once
 (`scores_many`) is asked in batches. Where every user has a version of their own, pass a function from the number of the case
 to its ranker instead.
 
@@ -88,14 +88,14 @@ def judge(
         name: as it will stand in the table.
         ranker: a ranker for everybody, or a function from the number of a case to that case's own ranker.
         cases: histories and the items that came next.
-        items: size of the catalogue.
+        items: size of the catalog.
         remove_seen: do not offer what is in the history.
 
     Returns:
         the ranks, and the share of repeats.
 
     Raises:
-        UsageError: there is no case, a target is not in the catalogue, or the ranker returns too few scores.
+        UsageError: there is no case, a target is not in the catalog, or the ranker returns too few scores.
     """
     return Judgement(name, target_ranks(ranker, cases, items, remove_seen=remove_seen), repeat_share(cases))
 
@@ -122,19 +122,19 @@ def pool_seeds(judgements: Sequence[Judgement]) -> Judgement:
 def target_ranks(
     ranker: Ranker | Callable[[int], Ranker], cases: Cases, items: int, *, remove_seen: bool = True
 ) -> Int64[np.ndarray, " cases"]:
-    """Rank of every case's target in the whole catalogue, ties against us.
+    """Rank of every case's target in the whole catalog, ties against us.
 
     Args:
         ranker: a ranker for everybody, or a function from the number of a case to that case's own ranker.
         cases: histories and the items that came next.
-        items: size of the catalogue.
+        items: size of the catalog.
         remove_seen: do not offer what is in the history; a target that repeats is then a miss, of rank `items`.
 
     Returns:
         1-based ranks, in the order of the cases.
 
     Raises:
-        UsageError: there is no case, a target is not in the catalogue, or the ranker returns too few scores.
+        UsageError: there is no case, a target is not in the catalog, or the ranker returns too few scores.
     """
     if not len(cases.targets):
         raise UsageError("evaluation: expected at least one case, got none (every user has fewer than three events?)")
@@ -149,7 +149,7 @@ def rank_batches(
     Args:
         ranker: a ranker for everybody, or a function from the number of a case to that case's own ranker.
         cases: histories and the items that came next.
-        items: size of the catalogue.
+        items: size of the catalog.
         remove_seen: do not offer what is in the history.
         batch: how many cases at a time; `batch * items` scores are held in memory.
 
@@ -157,12 +157,12 @@ def rank_batches(
         the ranks of the next cases.
 
     Raises:
-        UsageError: a target is not in the catalogue, or the ranker returns too few scores.
+        UsageError: a target is not in the catalog, or the ranker returns too few scores.
     """
     for start in range(0, len(cases.targets), batch):
         numbers = range(start, min(start + batch, len(cases.targets)))
         histories = [cases.histories[number] for number in numbers]
-        scores = _score_catalogue(ranker, numbers, histories, items)
+        scores = _score_catalog(ranker, numbers, histories, items)
         if remove_seen:
             for row, history in zip(scores, histories, strict=True):
                 row[history[history >= 0]] = -np.inf
@@ -182,7 +182,7 @@ def repeat_share(cases: Cases) -> float:
     return float(np.mean(repeats)) if repeats else 0.0
 
 
-def _score_catalogue(
+def _score_catalog(
     ranker: Ranker | Callable[[int], Ranker], numbers: range, histories: Sequence[Int[np.ndarray, " _"]], items: int
 ) -> Float32[np.ndarray, "batch items"]:
     """Score all items for some cases, as rows that may be written to.
@@ -201,9 +201,9 @@ def _scored(
     if hasattr(ranker, "scores_many"):
         scores = np.array(cast(Any, ranker).scores_many(histories), np.float32)
     else:
-        catalogue = Candidates(np.arange(items))
+        catalog = Candidates(np.arange(items))
         own = (_ranker_of(ranker, number) for number in numbers)
-        scores = np.array([each.scores(history, catalogue) for each, history in zip(own, histories, strict=True)], np.float32)
+        scores = np.array([each.scores(history, catalog) for each, history in zip(own, histories, strict=True)], np.float32)
     if scores.shape != (len(histories), items):
         raise UsageError(f"evaluation: expected scores shaped {(len(histories), items)}, got {scores.shape}")
     return scores

@@ -16,7 +16,7 @@ from pathlib import Path
 from ossia.evaluation.bootstrap import Interval
 from ossia.evaluation.page import page, section
 from ossia.evaluation.pictures import UserCodes, average_bits, draw_codes, draw_interval
-from ossia.evaluation.plots import CatalogueCurve, Curve, plot_catalogue, plot_curves, plot_quality
+from ossia.evaluation.plots import CatalogCurve, Curve, plot_catalog, plot_curves, plot_quality
 from ossia.evaluation.table import Comparison, Provenance, Row, comparison_cells, provenance_lines, show_bytes
 from ossia.files import write_whole
 from ossia.types import WIDTHS, Slot
@@ -90,7 +90,7 @@ class Report:
         users: codes of a few users.
         curves: trainings.
         rankings: lists of a few users.
-        catalogue: curves of the personal catalogue against others.
+        catalog: curves of the personal catalog against others.
         whole_table: NDCG@10 with the whole item table, which those curves reach at 100 %; None leaves the line out.
         provenance: what made all this.
     """
@@ -104,7 +104,7 @@ class Report:
     users: tuple[UserCodes, ...]
     curves: tuple[Curve, ...]
     rankings: tuple[UserRankings, ...]
-    catalogue: tuple[CatalogueCurve, ...]
+    catalog: tuple[CatalogCurve, ...]
     whole_table: Interval | None
     provenance: Provenance
 
@@ -139,7 +139,7 @@ def render_report(report: Report) -> str:
         _head(report),
         _results(report.rows, report.comparisons) if report.rows else "",
         _quality(report.rows) if any(row.rest_bytes for row in report.rows) else "",
-        _catalogue(report) if report.catalogue else "",
+        _catalog(report) if report.catalog else "",
         _codes(report.slots, report.users) if report.users else "",
         _rankings(report.rankings) if report.rankings else "",
         _curves(report.curves) if report.curves else "",
@@ -166,7 +166,7 @@ def _results(rows: Sequence[Row], comparisons: Sequence[Comparison]) -> str:
     key = "".join(f'<li><span class="dot {family}"></span>{name}</li>' for family, name in _FAMILY_NAMES.items())
     first = rows[0]
     note = (
-        f"Full ranking of the whole catalogue for {first.cases:,} held-out events; ties count against us; "
+        f"Full ranking of the whole catalog for {first.cases:,} held-out events; ties count against us; "
         f"{100 * first.repeat_share:.1f} % of the targets repeat an earlier item. Whiskers and ± are 95 % intervals over "
         "users, drawn again 10,000 times. A dash was not measured."
     )
@@ -230,13 +230,13 @@ def _quality(rows: Sequence[Row]) -> str:
     )
 
 
-def _catalogue(report: Report) -> str:
-    """The personal catalogue."""
+def _catalog(report: Report) -> str:
+    """The personal catalog."""
     note = (
         "Most of a recommender's bytes are its item table. Here a device holds only a part of it: the rows that are worth most "
         "to its user, or the most popular ones at the same bytes. An item that is not held can't be recommended."
     )
-    return section("The personal catalogue", note, plot_catalogue(report.catalogue, report.whole_table))
+    return section("The personal catalog", note, plot_catalog(report.catalog, report.whole_table))
 
 
 def _codes(slots: Sequence[Slot], users: Sequence[UserCodes]) -> str:

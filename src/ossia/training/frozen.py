@@ -169,7 +169,7 @@ class FrozenBase:
         return self.backbone(histories, slot=relaxed_slot(self.weights, steps))[:, -1]
 
     def logits(self, states: Float[Tensor, "users dim"]) -> Float[Tensor, "users items"]:
-        """Score the catalogue so that a softmax of it is calibrated.
+        """Score the catalog so that a softmax of it is calibrated.
 
         Args:
             states: user states.

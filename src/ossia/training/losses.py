@@ -2,11 +2,11 @@
 
 All take user states, the items that came next, and the item table, and return the mean over the events:
 
-    full_softmax      −s_y + log Σ_j e^{s_j}                                      over the whole catalogue
+    full_softmax      −s_y + log Σ_j e^{s_j}                                      over the whole catalog
     sampled_softmax   −s_y + log (e^{s_y} + Σ_{j∈N, j≠y} e^{s_j − log(K q_j)})    over K shared draws N from q
     bce               −log σ(s_y) − mean_{j∈N, j≠y} log(1 − σ(s_j))               over the same draws
 
-with s = state · E. Full softmax is the exact log-likelihood, and its cost grows with the catalogue. Sampled softmax estimates
+with s = state · E. Full softmax is the exact log-likelihood, and its cost grows with the catalog. Sampled softmax estimates
 the sum: a draw j stands for 1 / (K q_j) items, which is the *logQ correction* (Bengio and Senécal, 2008). The target is
 always there, so it is not corrected, and a draw that happens to hit it is left out; then the sum is unbiased for every
 q > 0, and the loss tends to the full one as K grows. Negatives are shared by the whole batch: one matrix product.
@@ -46,7 +46,7 @@ class Proposal:
 
     @classmethod
     def from_counts(cls, counts: Int[Tensor, " items"], alpha: float) -> "Proposal":
-        """Make the proposal of a catalogue.
+        """Make the proposal of a catalog.
 
         Args:
             counts: training events of each item; an item without any counts as one, since q must be above 0.

@@ -15,7 +15,7 @@ validation case of four users in five, and the fifth user's for choosing epochs.
 An interrupted training goes on from the last epoch, to the same last bit; what it needs lies in
 `BASE/.NAME.training/`, until the finished personalizer takes its place (`release.py`).
 
-Differences from the paper: our base is trained, theirs random; the loss is the next item's likelihood in the whole catalogue.
+Differences from the paper: our base is trained, theirs random; the loss is the next item's likelihood in the whole catalog.
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""From a trained run to a published base: fp32 weights onto the nested grid, and the catalogue beside them.
+"""From a trained run to a published base: fp32 weights onto the nested grid, and the catalog beside them.
 
 The backbone's slots become 8-bit masters, its item vectors the item table; biases, norms and positions stay float32. The
 profile's clip comes from the data: the bound that 99.9 % of all values of users' states keep, so that one outlier does not

@@ -43,7 +43,7 @@ def choose_cases(cases: Cases, most: int, seed: int) -> Cases:
 
 
 def validation_ranks(backbone: SASRec, cases: Cases) -> Int64[np.ndarray, " cases"]:
-    """Rank every case's target in the whole catalogue, seen items removed, ties against us.
+    """Rank every case's target in the whole catalog, seen items removed, ties against us.
 
     Args:
         backbone: is put into evaluation mode.

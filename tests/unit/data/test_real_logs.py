@@ -28,7 +28,7 @@ def test_public_logs_have_their_published_counts(
     assert data.info.tie_share == (tie_share if tie_share is None else pytest.approx(tie_share, abs=5e-5))
 
 
-def test_titles_of_a_real_catalogue_fit_its_log() -> None:
+def test_titles_of_a_real_catalog_fit_its_log() -> None:
     titles = read_titles(SHARED / "amazon2018-games" / "items.tsv.gz")
     assert len(titles) == 16_874
     assert titles["101"] == "Anno 2070"

@@ -39,7 +39,7 @@ def open_mine(base: Base, **settings: object) -> Session:
 
 
 def shown(session: Session, now: int = NOW) -> tuple[bytes, bytes]:
-    """Rank the whole catalogue; two sessions that show the same bytes rank alike, to the last digit."""
+    """Rank the whole catalog; two sessions that show the same bytes rank alike, to the last digit."""
     ranking = session.rank(Candidates(np.arange(-1, len(session.base.table) + 1)), None, now)
     return ranking.items.tobytes(), ranking.scores.tobytes()
 

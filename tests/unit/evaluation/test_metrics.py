@@ -108,6 +108,6 @@ def test_nobody_to_judge_is_an_error_and_not_nan() -> None:
         ndcg_at_k(np.empty(0, np.int64), 10)
 
 
-def test_a_target_outside_the_catalogue_is_an_error() -> None:
+def test_a_target_outside_the_catalog_is_an_error() -> None:
     with pytest.raises(UsageError, match="below 3, got 3"):
         target_rank(np.zeros(3), 3)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ossia.evaluation import plots
 from ossia.evaluation.bootstrap import Interval
-from ossia.evaluation.plots import CatalogueCurve, Curve, plot_catalogue, plot_curves, plot_quality
+from ossia.evaluation.plots import CatalogCurve, Curve, plot_catalog, plot_curves, plot_quality
 from ossia.evaluation.table import Row
 
 places_on_a_line = st.lists(st.floats(0, 100), min_size=1, max_size=12)
@@ -45,7 +45,7 @@ def test_every_kind_of_plot_takes_its_colors_from_the_page_and_names_nothing_out
     drawn = {
         "quality": plot_quality([Row("<a> & $b$", "baseline", spot, spot), Row("b", "personal", spot, spot, 1000.0)]),
         "curves": plot_curves([Curve("backbone", (3.0, 2.0), (0.01, 0.02), 1), Curve("other", (1.0,), (0.3,), 0)]),
-        "catalogue": plot_catalogue([CatalogueCurve("own & <x>", "personal", ((0.05, spot), (0.2, spot)))], spot),
+        "catalog": plot_catalog([CatalogCurve("own & <x>", "personal", ((0.05, spot), (0.2, spot)))], spot),
     }
     for name, svg in drawn.items():
         assert svg.count("<svg") == 2
@@ -59,7 +59,7 @@ def test_every_kind_of_plot_takes_its_colors_from_the_page_and_names_nothing_out
             ("", one) for one in ids
         }
     assert "&lt;a&gt; &amp; $b$" in drawn["quality"]
-    assert "own &amp; &lt;x&gt;" in drawn["catalogue"]
+    assert "own &amp; &lt;x&gt;" in drawn["catalog"]
     assert "kept: epoch 2, 0.0200" in drawn["curves"]
 
 

@@ -11,7 +11,7 @@ import pytest
 from ossia.errors import UsageError
 from ossia.evaluation.bootstrap import Interval
 from ossia.evaluation.pictures import UserCodes
-from ossia.evaluation.plots import CatalogueCurve, Curve
+from ossia.evaluation.plots import CatalogCurve, Curve
 from ossia.evaluation.report import Headline, Ranking, Report, UserRankings, render_report, write_report
 from ossia.evaluation.table import Comparison, Provenance, Row
 from ossia.types import Slot
@@ -38,7 +38,7 @@ def make_report(text: str = "Fargo (1996)") -> Report:
         users=tuple(UserCodes(text, text, row) for row in codes),
         curves=(Curve(text, (3.0, 2.0), (0.01, 0.02), 1),),
         rankings=(UserRankings(text, (text,), (Ranking(text, text, (text, "b"), (2.0, 1.0)),), met=text),),
-        catalogue=(CatalogueCurve(text, "personal", ((0.05, SPOT), (0.2, SPOT))),),
+        catalog=(CatalogCurve(text, "personal", ((0.05, SPOT), (0.2, SPOT))),),
         whole_table=SPOT,
         provenance=Provenance(text, (0,), text, {text: text}, text, text, text),
     )
@@ -96,7 +96,7 @@ def test_every_section_and_figure_is_there() -> None:
     sections = (
         "Results",
         "Quality against bytes",
-        "The personal catalogue",
+        "The personal catalog",
         "Codes",
         "Rankings",
         "Training",
@@ -119,7 +119,7 @@ def test_every_section_and_figure_is_there() -> None:
 
 
 def test_parts_without_content_are_left_out() -> None:
-    bare = replace(make_report(), rows=(), comparisons=(), users=(), curves=(), rankings=(), catalogue=())
+    bare = replace(make_report(), rows=(), comparisons=(), users=(), curves=(), rankings=(), catalog=())
     reader = Reader(render_report(bare))
     assert "svg" not in reader.tags
     assert [

@@ -9,7 +9,7 @@ from ossia.training.recipes import BackboneRecipe, check_device
 
 
 @pytest.mark.parametrize(("items", "loss"), [(1_349, "full_softmax"), (5_000, "full_softmax"), (5_001, "sampled_softmax")])
-def test_the_loss_follows_the_size_of_the_catalogue(items: int, loss: str) -> None:
+def test_the_loss_follows_the_size_of_the_catalog(items: int, loss: str) -> None:
     assert BackboneRecipe().resolve(items).loss == loss
 
 

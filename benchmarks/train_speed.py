@@ -5,12 +5,12 @@
 Two copies of one model start from the same weights and train by turns, an epoch of one, an epoch of the other, so that
 whatever else the machine does hits both. They share everything but how a batch is made:
 
-    ours      windows of similar size together, cropped to the largest of the batch
-    padded    windows in random order, every row padded on the left to `length` columns
+    ours      windows packed end to end into rows, each seeing only itself
+    padded    a row for each window, padded on the left to `length` columns
 
-Batches hold equally many events, so both take equally many steps, with as many negatives; the loss is computed at real events
-alone in both (computing it at padding too, as many codes do, would make the padded epoch slower still). Timed is training
-alone. After the last epoch both are validated by the protocol, per user, and compared over users and seeds.
+Batches hold the same windows in both, so they take the same steps but for dropout, with as many negatives; the loss is computed
+at real events alone in both (computing it at padding too, as many codes do, would make the padded epoch slower still). Timed is
+training alone. After the last epoch both are validated by the protocol, per user, and compared over users and seeds.
 
 Writes `train_speed.json`, and a row for a table in `train_speed.md`.
 """
@@ -35,7 +35,7 @@ from ossia.evaluation import ndcg_at_k, paired_bootstrap
 from ossia.evaluation.metrics import gains_at_k
 from ossia.training import BackboneRecipe
 from ossia.training.backbone import make_optimizer, train_epoch
-from ossia.training.batches import Batch, Windows, cut_windows, epoch_batches
+from ossia.training.batches import Batch, Windows, cut_windows, epoch_batches, group_at_random
 from ossia.training.checkpoint import Epoch
 from ossia.training.losses import NextItemLoss, Proposal, next_item_loss
 from ossia.training.memory import keep_freed_memory
@@ -50,10 +50,7 @@ def ours(windows: Windows, recipe: BackboneRecipe, rng: np.random.Generator) -> 
 
 
 def padded(windows: Windows, recipe: BackboneRecipe, rng: np.random.Generator) -> Iterable[Batch]:
-    order = rng.permutation(len(windows))
-    before = np.cumsum(windows.sizes[order]) - windows.sizes[order]
-    groups = np.split(order, np.flatnonzero(np.diff(before // recipe.batch)) + 1)
-    return (windows.batch(group, recipe.length) for group in groups)
+    return (windows.padded(group, recipe.length) for group in group_at_random(windows.sizes, recipe.batch, rng))
 
 
 @dataclass

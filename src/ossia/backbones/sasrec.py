@@ -175,12 +175,7 @@ class SASRec(nn.Module):
             nn.init.normal_(table.weight, std=INIT_STD)
 
     def forward(
-        self,
-        histories: Int[Tensor, "batch time"],
-        *,
-        slot: SlotJoint = plain,
-        gate: GateJoint = keep,
-        vectors: Float[Tensor, "batch time dim"] | None = None,
+        self, histories: Int[Tensor, "batch time"], *, slot: SlotJoint = plain, gate: GateJoint = keep
     ) -> Float[Tensor, "batch time dim"]:
         """Encode every prefix of every history.
 
@@ -188,7 +183,6 @@ class SASRec(nn.Module):
             histories: item rows, oldest first, padded on the left with `ABSENT`; at most `length` columns.
             slot: how adaptable weights are applied.
             gate: what a residual branch adds.
-            vectors: the histories' rows of the item table, if the caller has looked them up already.
 
         Returns:
             the user state after each event; the last column is the user's present state. States of padding mean nothing.
@@ -207,10 +201,33 @@ class SASRec(nn.Module):
         time = histories.shape[1]
         if time > self.shape["length"]:
             raise UsageError(f"histories: expected at most {self.shape['length']} columns, got {time}")
-        newest_is_zero = torch.arange(time - 1, -1, -1, device=histories.device)
-        vectors = self.items(histories.clamp_min(0)) if vectors is None else vectors
-        h = self.dropout(vectors + self.positions(newest_is_zero))
-        allowed = _allowed(histories)
+        newest_is_zero = torch.arange(time - 1, -1, -1, device=histories.device).expand_as(histories)
+        pieces = -(histories == ABSENT).int()  # padding is a piece of its own: real events never see it, and no row is empty
+        return self.encode(self.items(histories.clamp_min(0)), newest_is_zero, pieces, slot=slot, gate=gate)
+
+    def encode(
+        self,
+        vectors: Float[Tensor, "batch time dim"],
+        positions: Int[Tensor, "batch time"],
+        pieces: Int[Tensor, "batch time"],
+        *,
+        slot: SlotJoint = plain,
+        gate: GateJoint = keep,
+    ) -> Float[Tensor, "batch time dim"]:
+        """Encode rows that may hold several histories end to end: the network itself, without the layout of `forward`.
+
+        Args:
+            vectors: each event's row of the item table.
+            positions: how many events of its history came after each event, 0 … `length` − 1.
+            pieces: which history of its row each event belongs to; an event sees itself and earlier events of its own piece.
+            slot: how adaptable weights are applied.
+            gate: what a residual branch adds.
+
+        Returns:
+            the user state after each event.
+        """
+        h = self.dropout(vectors + self.positions(positions))
+        allowed = _allowed(pieces)
         for block in self.blocks:
             h = block(h, allowed, slot, gate)
         states: Tensor = self.norm(h)
@@ -239,13 +256,11 @@ def _size(layer: nn.Linear) -> tuple[int, int]:
     return layer.out_features, layer.in_features
 
 
-def _allowed(histories: Int[Tensor, "batch time"]) -> Bool[Tensor, "batch 1 time time"]:
-    """Say which event may look at which: at itself and at earlier events, never at padding."""
-    time = histories.shape[1]
-    causal = torch.ones(time, time, dtype=torch.bool, device=histories.device).tril()
-    itself = torch.eye(time, dtype=torch.bool, device=histories.device)
-    # Padding attends to itself alone: a row with nothing allowed would make softmax NaN.
-    return ((causal & (histories != ABSENT)[:, None, :]) | itself)[:, None]
+def _allowed(pieces: Int[Tensor, "batch time"]) -> Bool[Tensor, "batch 1 time time"]:
+    """Say which event may look at which: at itself, and at earlier events of its own piece."""
+    time = pieces.shape[1]
+    causal = torch.ones(time, time, dtype=torch.bool, device=pieces.device).tril()
+    return (causal & (pieces[:, :, None] == pieces[:, None, :]))[:, None]
 
 
 def _check(shape: dict[str, int], dropout: float) -> None:

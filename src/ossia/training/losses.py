@@ -168,7 +168,8 @@ def next_item_loss(
 
     def full(backbone: SASRec, batch: Batch, _: torch.Generator) -> Tensor:
         real = batch.inputs != ABSENT
-        return full_softmax(backbone(batch.inputs)[real], batch.targets[real], backbone.items.weight)
+        states = backbone.encode(backbone.items(batch.inputs.clamp_min(0)), batch.positions, batch.pieces)
+        return full_softmax(states[real], batch.targets[real], backbone.items.weight)
 
     def sampled(backbone: SASRec, batch: Batch, generator: torch.Generator) -> Tensor:
         real, drawn = batch.inputs != ABSENT, proposal.draw(negatives, generator)
@@ -176,7 +177,7 @@ def next_item_loss(
         # One lookup for all three: backward, each would fill a gradient as large as the item table.
         rows = backbone.items(torch.cat([batch.inputs.clamp_min(0).flatten(), targets, drawn]))
         inputs, own, others = rows.split([batch.inputs.numel(), len(targets), negatives])
-        states = backbone(batch.inputs, vectors=inputs.view(*batch.inputs.shape, -1))[real]
+        states = backbone.encode(inputs.view(*batch.inputs.shape, -1), batch.positions, batch.pieces)[real]
         if kind == "bce":
             return bce(states, targets, drawn, own, others)
         return sampled_softmax(states, targets, drawn, own, others, proposal.log_q)

@@ -1,4 +1,4 @@
-"""Every event trains exactly once an epoch, next to others of its length, and the order is the generator's alone."""
+"""Every event trains exactly once an epoch, alone with its own past, and the order is the generator's."""
 
 from itertools import pairwise
 
@@ -7,8 +7,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ossia.backbones import SASRec
 from ossia.data import Histories
-from ossia.training.batches import Batch, Windows, cut_windows, epoch_batches, group_by_size
+from ossia.training.batches import (
+    Batch,
+    Windows,
+    cut_windows,
+    epoch_batches,
+    first_fit,
+    group_at_random,
+    group_by_size,
+)
 from ossia.types import ABSENT
 
 users = st.lists(st.integers(0, 30), max_size=12)
@@ -60,13 +69,55 @@ def test_batches_hold_every_target_with_the_item_before_it(lengths: list[int], l
 
 
 @settings(max_examples=60)
+@given(sizes=st.lists(st.integers(1, 12), min_size=1, max_size=40), room=st.integers(12, 15))
+def test_pieces_fit_their_rows_and_never_overlap(sizes: list[int], room: int) -> None:
+    rows, columns = first_fit(sizes, room)
+    cells = [
+        (int(row), column)
+        for row, start, size in zip(rows, columns, sizes, strict=True)
+        for column in range(start, start + size)
+    ]
+    assert len(set(cells)) == len(cells)
+    assert max(column for _, column in cells) < room
+    assert sorted(set(rows.tolist())) == list(range(int(rows.max()) + 1))
+
+
+@settings(max_examples=60)
 @given(lengths=users, length=st.integers(1, 8), events=st.integers(1, 40))
-def test_batches_are_left_padded_and_cropped_to_the_longest(lengths: list[int], length: int, events: int) -> None:
-    for batch in batches(cut_windows(lay_out(lengths), length), events):
-        real = (batch.inputs != ABSENT).int()
-        assert (real.diff(dim=1) >= 0).all()
-        assert real[:, 0].any()
-        assert real[:, -1].all()
+def test_a_piece_is_one_window_whole_and_counts_from_its_newest_event(lengths: list[int], length: int, events: int) -> None:
+    windows = cut_windows(lay_out(lengths), length)
+    seen = []
+    for batch in batches(windows, events):
+        assert torch.equal(batch.pieces == -1, batch.inputs == ABSENT)
+        for piece in range(int(batch.pieces.max()) + 1):
+            rows, columns = torch.nonzero(batch.pieces == piece, as_tuple=True)
+            assert len(rows.unique()) == 1
+            assert columns.tolist() == list(range(int(columns[0]), int(columns[0]) + len(columns)))
+            assert batch.positions[rows, columns].tolist() == list(range(len(columns)))[::-1]
+            seen.append((int(batch.inputs[rows[0], columns[0]]), len(columns)))
+    assert sorted(seen) == sorted(zip(windows.starts.tolist(), windows.sizes.tolist(), strict=True))
+
+
+@torch.no_grad()
+def test_a_packed_window_gets_the_states_that_it_gets_alone() -> None:
+    torch.manual_seed(0)
+    model = SASRec(items=60, dim=8, length=6, blocks=2, heads=2, hidden=16).eval()
+    windows = cut_windows(lay_out([3, 9, 2, 20, 5, 4]), 6)
+    packed = windows.packed(np.arange(len(windows)))
+    assert len(packed.inputs) < len(windows)  # or this test would show nothing
+    states = model.encode(model.items(packed.inputs.clamp_min(0)), packed.positions, packed.pieces)
+    for window, (start, size) in enumerate(zip(windows.starts, windows.sizes, strict=True)):
+        alone = model(torch.from_numpy(windows.events[start : start + size].astype(np.int64))[None])[0]
+        assert torch.allclose(states[packed.pieces == window], alone, atol=1e-6)
+
+
+@settings(max_examples=60)
+@given(sizes=st.lists(st.integers(1, 50), min_size=1, max_size=80), events=st.integers(1, 200), seed=st.integers(0, 9))
+def test_groups_at_random_hold_every_window_once_and_about_as_much_as_asked(sizes: list[int], events: int, seed: int) -> None:
+    array = np.array(sizes, np.int64)
+    groups = group_at_random(array, events, np.random.default_rng(seed))
+    assert sorted(np.concatenate(groups).tolist()) == list(range(len(sizes)))
+    assert all(0 < array[group].sum() < events + array[group].max() for group in groups)
 
 
 @settings(max_examples=60)
@@ -101,11 +152,10 @@ def test_an_epoch_is_a_function_of_its_generator() -> None:
     )
 
 
-def test_batches_do_not_come_in_order_of_length() -> None:
+def test_a_batch_holds_users_of_every_length() -> None:
     windows = cut_windows(lay_out(list(range(3, 40)) * 4), 50)
-    widths = [batch.inputs.shape[1] for batch in batches(windows, 100)]
-    assert widths != sorted(widths)
-    assert widths != sorted(widths, reverse=True)
+    spreads = [np.ptp(np.unique(batch.pieces[batch.pieces >= 0], return_counts=True)[1]) for batch in batches(windows, 400)]
+    assert min(spreads[:-1]) > 10
 
 
 def test_nobody_to_train_on_gives_no_batches() -> None:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ossia.backbones import SASRec
-from ossia.training.batches import Batch
+from ossia.data import Histories
+from ossia.training.batches import cut_windows
 from ossia.training.losses import Proposal, bce, full_softmax, next_item_loss, sampled_softmax
 
 EVENTS, DIM, ITEMS = 6, 4, 50
@@ -134,15 +135,16 @@ def test_gradients_are_those_of_the_function(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["full_softmax", "sampled_softmax", "bce"])
-def test_padding_has_no_part_in_the_loss(kind: str) -> None:
+def test_packing_and_padding_have_no_part_in_the_loss(kind: str) -> None:
     torch.manual_seed(0)
     model = SASRec(ITEMS, dim=4, length=6, blocks=1, heads=1, hidden=8).eval()
     loss = next_item_loss(kind, proposal=Proposal.from_counts(torch.ones(ITEMS, dtype=torch.int64), 1.0), negatives=7)
-    bare = Batch(torch.tensor([[3, 1]]), torch.tensor([[1, 4]]))
-    padded = Batch(torch.tensor([[-1, -1, 3, 1]]), torch.tensor([[-1, -1, 1, 4]]))
+    windows = cut_windows(Histories.from_lists([[3, 1, 4], [1, 5, 9, 2, 6], [5, 3]]), length=6)
+    every = np.arange(len(windows))
+    layouts = windows.packed(every), windows.padded(every, 4), windows.padded(every, 6)
     with torch.no_grad():
-        values = [float(loss(model, batch, torch.Generator().manual_seed(0))) for batch in (bare, padded)]
-    assert values[0] == pytest.approx(values[1], rel=1e-5)
+        values = [float(loss(model, batch, torch.Generator().manual_seed(0))) for batch in layouts]
+    assert values == pytest.approx([values[0]] * 3, rel=1e-5)
 
 
 def test_draws_follow_the_proposal_and_nothing_is_impossible() -> None:

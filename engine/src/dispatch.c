@@ -1,0 +1,43 @@
+/* Which arithmetic runs: the fastest that was built and that the processor has, picked once. */
+#include "engine.h"
+
+#if defined __x86_64__ && defined __GNUC__
+static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+#endif
+
+static bool always(void) { return true; }
+
+static const struct {
+    const kernels *kernels;
+    bool (*there)(void);
+} PATHS[] = { /* fastest first */
+#if defined __x86_64__ && defined __GNUC__
+    {&kernels_avx2, has_avx2},
+#endif
+    {&kernels_plain, always},
+};
+
+static const kernels *volatile chosen; /* every thread would pick the same */
+
+static const kernels *pick(const char *name)
+{
+    for (size_t i = 0; i < sizeof PATHS / sizeof *PATHS; i++)
+        if ((!name || !strcmp(name, PATHS[i].kernels->name)) && PATHS[i].there())
+            return PATHS[i].kernels;
+    return NULL;
+}
+
+const kernels *kernels_now(void)
+{
+    if (!chosen)
+        chosen = pick(NULL);
+    return chosen;
+}
+
+const char *ossia_path(const char *name)
+{
+    const kernels *found = name ? pick(name) : kernels_now();
+    if (found)
+        chosen = found;
+    return found ? found->name : NULL;
+}

@@ -4,6 +4,7 @@ The engine is a shared library called through ctypes: it knows no Python, so one
 compiler, or one that can't, setuptools says so and goes on: the numpy runtimes need none.
 """
 
+import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -22,6 +23,7 @@ setup(
             ),
             include_dirs=["engine/include", "engine/src"],
             extra_compile_args=FLAGS,
+            extra_link_args=["-Wl,-s", "-Wl,-z,noseparate-code"] if sys.platform == "linux" else [],
             py_limited_api=True,
             optional=True,
         )

@@ -3,6 +3,15 @@
 
 #if defined __x86_64__ && defined __GNUC__
 static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+#ifdef OSSIA_EMULATE_VNNI
+static bool has_vnni(void) { return has_avx2(); }
+#else
+static bool has_vnni(void)
+{
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") && has_avx2();
+}
+#endif
 #endif
 
 static bool always(void) { return true; }
@@ -12,6 +21,7 @@ static const struct {
     bool (*there)(void);
 } PATHS[] = { /* fastest first */
 #if defined __x86_64__ && defined __GNUC__
+    {&kernels_vnni, has_vnni},
     {&kernels_avx2, has_avx2},
 #endif
     {&kernels_plain, always},

@@ -81,20 +81,6 @@ static void keep_usable(const ossia_shape *shape, ossia_scratch *s, const int32_
     s->events = kept;
 }
 
-/* h = E[item] + P[position], at 8 bits. */
-static void embed(const ossia_model *model, int32_t item, uint32_t position, float *h)
-{
-    const table *t = &model->table;
-    size_t dim = model->shape.dim, stride = pad_to(dim, 16);
-    const float *p = model->positions + position * stride;
-    float scale = load_float(t->scales + (2 * (size_t)t->items + (size_t)item) * 4);
-    memset(h + dim, 0, (stride - dim) * sizeof(float));
-    for (uint32_t i = 0; i < dim; i++) {
-        float e = (float)(row_value(t, (uint32_t)item, i) - 128) * scale;
-        h[i] = e + p[i];
-    }
-}
-
 static void norm_and_round(const ossia_model *model, const kernels *run, const norm *n, const float *h, uint32_t rows, float *y, acts *x)
 {
     uint32_t dim = model->shape.dim, stride = (uint32_t)pad_to(dim, 16);
@@ -150,7 +136,7 @@ static void sasrec(const ossia_model *model, const ossia_weights *weights, const
     uint32_t events = last == blocks ? 1 : s->events, rows = events; /* without any attention the newest stands alone */
     const int32_t *items = s->items + s->events - events;
     for (uint32_t i = 0; i < events; i++)
-        embed(model, items[i], events - 1 - i, s->h + i * stride);
+        run->embed(&model->table, (uint32_t)items[i], model->positions + (events - 1 - i) * stride, s->h + i * stride);
     for (uint32_t block = 0; block < blocks; block++) {
         if (block == last)
             rows = 1;

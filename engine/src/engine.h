@@ -31,6 +31,8 @@ enum { /* the largest sizes that are accepted: every product of them below fits 
     MAX_EXTENDS = 64, /* older tables */
 };
 
+#define COLD __attribute__((cold)) /* runs once per base: small rather than fast */
+
 static inline size_t pad_to(size_t n, size_t step) { return (n + step - 1) / step * step; }
 
 /* ---- the reader ---- */
@@ -60,7 +62,7 @@ typedef struct {
     enum dtype dtype;
     uint64_t rows, columns; /* of a list, columns is 1 */
 } tensor_shape;
-bool find_tensor(bytes_view file, const char *name, tensor_shape shape, bytes_view *tensor);
+COLD bool find_tensor(bytes_view file, const char *name, tensor_shape shape, bytes_view *tensor);
 
 typedef struct {
     uint32_t state[8];
@@ -172,6 +174,8 @@ struct ossia_scratch {
 
 typedef struct { /* one set of functions per instruction set: equal integers, floats within a few last digits */
     const char *name;
+    /* h = E[item] + position at 8 bits, padded with zeros */
+    void (*embed)(const table *t, uint32_t item, const float *position, float *h);
     /* y = sum(x . values) * (x.scale * panel.scale) + panel.bias for each row; or y += that. Rows of y are `stride` apart. */
     void (*linear)(const panel *w, const acts *x, uint32_t rows, bool add, float *y, uint32_t stride);
     /* y = norm(h) for one row */

@@ -204,7 +204,7 @@ static int check_table(const ossia_model *model, reader *body, sections *found)
     return memcmp(told, digest, DIGEST) ? OSSIA_PAYLOAD_TABLE : OSSIA_OK;
 }
 
-static int check_body(const ossia_model *model, const uint8_t *data, size_t size, unsigned present, sections *found)
+COLD static int check_body(const ossia_model *model, const uint8_t *data, size_t size, unsigned present, sections *found)
 {
     reader body = {data + HEADER, size - HEADER - (data[5] ? SIGNATURE : 0)};
     if (present & GATES) {
@@ -289,7 +289,7 @@ typedef struct { /* a slot as its payload wants it */
 } recipe;
 
 /* A panel of W + D, written where the folded panel will be. */
-static const uint8_t *add_delta(const recipe *r, uint8_t *memory, float *scale)
+COLD static const uint8_t *add_delta(const recipe *r, uint8_t *memory, float *scale)
 {
     const slot *s = r->slot;
     uint8_t u[MAX_HIDDEN], *sum = memory + s->at;
@@ -473,7 +473,7 @@ const uint8_t *widths_of(const ossia_model *model, const ossia_weights *weights)
     return (const uint8_t *)weights + model->widths_at;
 }
 
-int ossia_slot(const ossia_model *model, const ossia_weights *weights, uint32_t index, int8_t *values, float *scale)
+COLD int ossia_slot(const ossia_model *model, const ossia_weights *weights, uint32_t index, int8_t *values, float *scale)
 {
     if (!valid_model(model) || !valid_weights(model, weights) || index >= model->slots || !values || !scale)
         return OSSIA_ARGUMENT;
@@ -489,7 +489,7 @@ int ossia_slot(const ossia_model *model, const ossia_weights *weights, uint32_t 
     return OSSIA_OK;
 }
 
-int ossia_row(const ossia_model *model, const ossia_weights *weights, uint32_t row, int8_t *values, float *scale)
+COLD int ossia_row(const ossia_model *model, const ossia_weights *weights, uint32_t row, int8_t *values, float *scale)
 {
     if (!valid_model(model) || !valid_weights(model, weights) || row >= model->shape.items || !values || !scale)
         return OSSIA_ARGUMENT;

@@ -50,13 +50,34 @@ ALWAYS void tile(const int8_t *w, uint32_t groups, const act *x, uint32_t stride
                 __m256i some = four(x + (uint32_t)r * stride + 4 * g);
                 sum[r][0] = _mm256_add_epi32(sum[r][0], _mm256_madd_epi16(low, some));
                 sum[r][1] = _mm256_add_epi32(sum[r][1], _mm256_madd_epi16(high, some));
-                __asm__ volatile("" : "+x"(sum[r][0]), "+x"(sum[r][1]) : : "memory");
+                __asm__ volatile("" : "+x"(sum[r][0]), "+x"(sum[r][1]) : : "memory"); /* or gcc loads all rows first and spills */
             }
         }
         for (int r = 0; r < rows; r++) /* adds neighbors, then puts the quarters in order */
             sums[r][half] = (sums8)_mm256_permute4x64_epi64(_mm256_hadd_epi32(sum[r][0], sum[r][1]), 0xd8);
     }
 }
+
+/* Eight rows of eight floats to eight columns. */
+ALWAYS bool turn8(const float *from, uint32_t stride, float *to, uint32_t padded)
+{
+    __m256 row[8], pair[8], quad[8];
+    for (uint32_t i = 0; i < 8; i++)
+        row[i] = _mm256_loadu_ps(from + i * stride);
+    for (int i = 0; i < 8; i += 2)
+        pair[i] = _mm256_unpacklo_ps(row[i], row[i + 1]), pair[i + 1] = _mm256_unpackhi_ps(row[i], row[i + 1]);
+    for (int i = 0; i < 8; i += 4)
+        for (int j = 0; j < 2; j++) {
+            quad[i + 2 * j] = _mm256_shuffle_ps(pair[i + j], pair[i + 2 + j], 0x44);
+            quad[i + 2 * j + 1] = _mm256_shuffle_ps(pair[i + j], pair[i + 2 + j], 0xee);
+        }
+    for (uint32_t i = 0; i < 4; i++) {
+        _mm256_storeu_ps(to + i * padded, _mm256_permute2f128_ps(quad[i], quad[i + 4], 0x20));
+        _mm256_storeu_ps(to + (i + 4) * padded, _mm256_permute2f128_ps(quad[i], quad[i + 4], 0x31));
+    }
+    return true;
+}
+#define TURN turn8
 
 #include "kernels.inc"
 #include "rows.inc"
@@ -126,44 +147,88 @@ ALWAYS void match8(const table *t, const query *q, const share64 *shares, const 
     _mm256_storeu_ps(scores, _mm256_mul_ps(_mm256_cvtepi32_ps(sum), factor));
 }
 
-ALWAYS void match_chunks(const table *t, const query *q, const int chunks, const int32_t *rows, const uint8_t *widths, size_t count, float *scores)
+ALWAYS void match_width(const table *t, const query *q, const share64 *shares, const int chunks, const int32_t *rows, int width, float *scores)
 {
-    share64 shares[MAX_DIM / 64];
-    for (int c = 0; c < chunks; c++)
-        shares[c] = share_of(q, 64 * (size_t)c);
-    for (size_t i = 0; i < count;) {
-        uint64_t eight = 0, same = 0x0101010101010101u * widths[i];
-        if (count - i >= 8)
-            memcpy(&eight, widths + i, 8);
-        if (count - i < 8 || eight != same || !widths[i]) {
-            scores[i] = score_row(t, q, rows[i], widths[i]);
-            i++;
-            continue;
-        }
-        if (widths[i] == 3)
-            match8(t, q, shares, chunks, rows + i, 3, scores + i);
-        else if (widths[i] == 2)
-            match8(t, q, shares, chunks, rows + i, 2, scores + i);
-        else
-            match8(t, q, shares, chunks, rows + i, 1, scores + i);
-        i += 8;
-    }
+    if (width == 3)
+        match8(t, q, shares, chunks, rows, 3, scores);
+    else if (width == 2)
+        match8(t, q, shares, chunks, rows, 2, scores);
+    else
+        match8(t, q, shares, chunks, rows, 1, scores);
+}
+
+/* A state of 64 or of 128 values stays in registers; a longer one does not. */
+typedef void match_rows(const table *t, const query *q, const share64 *shares, const int32_t *rows, int width, float *scores);
+
+static __attribute__((noinline)) void match_64(const table *t, const query *q, const share64 *shares, const int32_t *rows, int width, float *scores)
+{
+    match_width(t, q, shares, 1, rows, width, scores);
+}
+
+static __attribute__((noinline)) void match_128(const table *t, const query *q, const share64 *shares, const int32_t *rows, int width, float *scores)
+{
+    match_width(t, q, shares, 2, rows, width, scores);
+}
+
+static __attribute__((noinline)) void match_many(const table *t, const query *q, const share64 *shares, const int32_t *rows, int width, float *scores)
+{
+    match_width(t, q, shares, (int)(t->dim / 64), rows, width, scores);
+}
+
+typedef struct { /* rows of one width that wait until they are eight */
+    int32_t rows[8];
+    uint32_t places[8], count;
+} queue;
+
+static void match_queue(const table *t, const query *q, const share64 *shares, match_rows *match_eight, queue *waiting, int width, float *scores)
+{
+    float eight[8];
+    for (uint32_t i = waiting->count; i < 8; i++)
+        waiting->rows[i] = waiting->rows[0];
+    match_eight(t, q, shares, waiting->rows, width, eight);
+    for (uint32_t i = 0; i < waiting->count; i++)
+        scores[waiting->places[i]] = eight[i];
+    waiting->count = 0;
 }
 
 static void match(const table *t, const query *q, const int32_t *rows, const uint8_t *widths, size_t count, float *scores)
 {
-    if (t->dim == 64)
-        match_chunks(t, q, 1, rows, widths, count, scores);
-    else if (t->dim == 128)
-        match_chunks(t, q, 2, rows, widths, count, scores);
-    else if (t->dim % 64 == 0)
-        match_chunks(t, q, (int)(t->dim / 64), rows, widths, count, scores);
-    else
+    share64 shares[MAX_DIM / 64];
+    queue waiting[4];
+    match_rows *match_eight = t->dim == 64 ? match_64 : t->dim == 128 ? match_128 : match_many;
+    if (t->dim % 64) {
         for (size_t i = 0; i < count; i++)
             scores[i] = score_row(t, q, rows[i], widths[i]);
+        return;
+    }
+    for (size_t c = 0; c < t->dim / 64; c++)
+        shares[c] = share_of(q, 64 * c);
+    for (int width = 0; width < 4; width++)
+        waiting[width].count = 0;
+    for (size_t i = 0; i < count;) {
+        uint64_t eight = 0;
+        uint8_t width = widths[i];
+        if (width && count - i >= 8)
+            memcpy(&eight, widths + i, 8);
+        if (width && eight == 0x0101010101010101u * width) {
+            match_eight(t, q, shares, rows + i, width, scores + i);
+            i += 8;
+            continue;
+        }
+        queue *mine = &waiting[width];
+        mine->rows[mine->count] = rows[i], mine->places[mine->count++] = (uint32_t)i;
+        scores[i++] = -__builtin_inff();
+        if (!width)
+            mine->count = 0;
+        else if (mine->count == 8)
+            match_queue(t, q, shares, match_eight, mine, width, scores);
+    }
+    for (int width = 1; width < 4; width++)
+        if (waiting[width].count)
+            match_queue(t, q, shares, match_eight, &waiting[width], width, scores);
 }
 
-const kernels kernels_avx2 = {"avx2", linear, norm_row, round_rows, attend, match};
+const kernels kernels_avx2 = {"avx2", embed, linear, norm_row, round_rows, attend, match};
 
 #ifdef __clang__
 #pragma clang attribute pop

@@ -29,4 +29,4 @@ static void match(const table *t, const query *q, const int32_t *rows, const uin
         scores[i] = score_row(t, q, rows[i], widths[i]);
 }
 
-const kernels kernels_plain = {"plain", linear, norm_row, round_rows, attend, match};
+const kernels kernels_plain = {"plain", embed, linear, norm_row, round_rows, attend, match};

@@ -404,7 +404,7 @@ static bool copy_norm(bytes_view floats, uint32_t block, const char *part, uint3
            copy_floats(floats, part ? name_of(name, block, part, "_norm.bias") : "norm.bias", 0, dim, n->bias);
 }
 
-static bool read_tensors(ossia_model *model, bytes_view floats, const bytes_view planes[3])
+COLD static bool read_tensors(ossia_model *model, bytes_view floats, const bytes_view planes[3])
 {
     uint32_t dim = model->shape.dim;
     char name[64];
@@ -427,7 +427,7 @@ static bool read_tensors(ossia_model *model, bytes_view floats, const bytes_view
            copy_floats(floats, "positions.weight", model->shape.length, dim, model->positions);
 }
 
-static bool read_table(ossia_model *model, const bytes_view planes[3], bytes_view scales)
+COLD static bool read_table(ossia_model *model, const bytes_view planes[3], bytes_view scales)
 {
     uint32_t items = model->shape.items, dim = model->shape.dim;
     uint64_t quarter = pad_to(dim, 4) / 4, half = pad_to(dim, 2) / 2;
@@ -460,7 +460,7 @@ static void hash_file(bytes_view file, uint8_t id[32])
 }
 
 /* Reads both manifests, which is enough to know how much memory the model takes. */
-static int read_manifests(const shelf *from, ossia_model *model, manifest *base, manifest *rows)
+COLD static int read_manifests(const shelf *from, ossia_model *model, manifest *base, manifest *rows)
 {
     bytes_view base_file = given(from, "manifest.json"), table_file = given(from, "table/manifest.json");
     if (!base_file.data || !table_file.data)
@@ -485,7 +485,7 @@ static int read_manifests(const shelf *from, ossia_model *model, manifest *base,
     return OSSIA_OK;
 }
 
-static int read_contents(const shelf *from, const manifest *base, const manifest *rows, ossia_model *model)
+COLD static int read_contents(const shelf *from, const manifest *base, const manifest *rows, ossia_model *model)
 {
     static const char *const names[3] = {"plane2.safetensors", "plane4.safetensors", "plane8.safetensors"};
     static const char *const base_names[3] = {"base/plane2.safetensors", "base/plane4.safetensors", "base/plane8.safetensors"};
@@ -502,7 +502,7 @@ static int read_contents(const shelf *from, const manifest *base, const manifest
     return read_tensors(model, floats, planes) && read_table(model, row_planes, scales) ? OSSIA_OK : OSSIA_TENSORS;
 }
 
-int ossia_open(const ossia_file *files, size_t count, int flags, ossia_model *memory, size_t *bytes)
+COLD int ossia_open(const ossia_file *files, size_t count, int flags, ossia_model *memory, size_t *bytes)
 {
     if ((!files && count) || !bytes || flags & ~OSSIA_TRUSTED || (uintptr_t)memory % OSSIA_ALIGN)
         return OSSIA_ARGUMENT;

@@ -59,23 +59,51 @@ static ranker make_ranker(const ossia_model *model, const ossia_weights *weights
     return r;
 }
 
+/* The width at which a row counts: its own, 8 bits if it is in the history, or none if that is to be left out. */
+static uint8_t width_of(const ranker *r, int32_t item)
+{
+    bool own = r->known && (!r->all_rows || r->unseen) && in_history(r->scratch, item);
+    return own ? (r->unseen ? 0 : 3) : r->widths[item];
+}
+
+static void pick_listed(const ranker *r, const int32_t *items, size_t count, int32_t *rows, uint8_t *widths)
+{
+    for (size_t i = 0; i < count; i++) {
+        bool known = items[i] >= 0 && (uint32_t)items[i] < r->model->shape.items;
+        rows[i] = known ? items[i] : 0;
+        widths[i] = known ? width_of(r, items[i]) : 0;
+    }
+}
+
+static void pick_range(const ranker *r, int32_t first, size_t count, int32_t *rows, uint8_t *widths)
+{
+    for (size_t i = 0; i < count; i++)
+        rows[i] = first + (int32_t)i;
+    memcpy(widths, r->widths + first, count);
+    for (uint32_t i = 0; i < r->scratch->events; i++) {
+        uint32_t at = (uint32_t)r->scratch->items[i] - (uint32_t)first;
+        if (at < count)
+            widths[at] = r->unseen ? 0 : 3;
+    }
+}
+
 /* Scores up to CHUNK candidates: those listed, or the rows from `first` on. */
 static void score_chunk(const ranker *r, const int32_t *items, int32_t first, size_t count, float *scores)
 {
     int32_t rows[CHUNK];
     uint8_t widths[CHUNK];
-    for (size_t i = 0; i < count; i++) {
-        int32_t item = items ? items[i] : first + (int32_t)i;
-        bool known = item >= 0 && (uint32_t)item < r->model->shape.items;
-        rows[i] = known ? item : 0;
-        widths[i] = known ? r->widths[item] : 0;
-        if (known && r->known && (!r->all_rows || r->unseen) && in_history(r->scratch, item))
-            widths[i] = r->unseen ? 0 : 3;
-        if (!r->known)
+    if (!r->known) {
+        for (size_t i = 0; i < count; i++) {
+            int32_t item = items ? items[i] : first + (int32_t)i;
+            bool known = item >= 0 && (uint32_t)item < r->model->shape.items;
             scores[i] = known ? -(float)r->model->popularity_rank[item] : -__builtin_inff();
-    }
-    if (!r->known)
+        }
         return;
+    }
+    if (items)
+        pick_listed(r, items, count, rows, widths);
+    else
+        pick_range(r, first, count, rows, widths);
     r->run->match(&r->model->table, &r->scratch->query, rows, widths, count, scores);
     for (size_t i = 0; i < count; i++)
         if (!(scores[i] - scores[i] == 0)) /* infinite, or no number */

@@ -39,7 +39,7 @@ def evaluate(
     Example: ossia evaluate base --data data --run run --personalizer chord --budget weight_bytes=48000
     """
     from ossia.adaptation.base import Base
-    from ossia.data import Dataset, leave_one_out
+    from ossia.data import Dataset
     from ossia.evaluation.table import json_table, rich_table
     from ossia.service.contenders import baselines, draw_cases, uniform
     from ossia.service.provenance import make_provenance
@@ -47,7 +47,7 @@ def evaluate(
 
     loaded, dataset = Base.load(base), Dataset.load(data)
     _check_same(loaded.table.ids, dataset.item_ids, f"{data}: expected the items that {base} was published with, got others")
-    split = leave_one_out(dataset.histories)
+    split = dataset.split()
     cases = draw_cases(split.validation if validation else split.test, most, seed=seed)
     contenders = chain(
         baselines(split, dataset.items),

@@ -118,9 +118,33 @@ def sampled_softmax(
         the mean loss in nats.
     """
     positive = (states * target_vectors).sum(1)
-    hits = negatives == targets[:, None]
+    hits = find_hits(targets, negatives)
     total = _LogTotal.apply(states, negative_vectors, -log(len(negatives)) - log_q[negatives], hits, positive)  # type: ignore[no-untyped-call]
     return cast(Tensor, (total - positive).mean())
+
+
+def find_hits(
+    targets: Int[Tensor, " events"], negatives: Int[Tensor, " negatives"]
+) -> tuple[Int[Tensor, " hits"], Int[Tensor, " hits"]]:
+    """Find the draws that hit an event's own target, without comparing every event with every draw.
+
+    Args:
+        targets: the item of each event.
+        negatives: item rows, drawn with replacement, in any order.
+
+    Returns:
+        the event and the draw of each hit.
+
+    Example:
+        >>> [hit.tolist() for hit in find_hits(torch.tensor([4, 7]), torch.tensor([7, 2, 7]))]
+        [[1, 1], [0, 2]]
+    """
+    ordered, draws = negatives.sort(stable=True)
+    first, behind = torch.searchsorted(ordered, targets), torch.searchsorted(ordered, targets, right=True)
+    counts = behind - first
+    events = torch.repeat_interleave(torch.arange(len(targets), device=targets.device), counts)
+    rank = torch.arange(len(events), device=targets.device) - (counts.cumsum(0) - counts)[events]
+    return events, draws[first[events] + rank]
 
 
 def bce(
@@ -198,10 +222,11 @@ class _LogTotal(torch.autograd.Function):
         states: Tensor,
         negative_vectors: Tensor,
         shift: Tensor,
-        hits: Tensor,
+        hits: tuple[Tensor, Tensor],
         positive: Tensor,
     ) -> Tensor:
-        scores = torch.addmm(shift, states, negative_vectors.T).masked_fill_(hits, -torch.inf)
+        scores = torch.addmm(shift, states, negative_vectors.T)
+        scores[hits] = -torch.inf
         largest = torch.maximum(scores.amax(1), positive)  # finite, for the positive is
         shares = scores.sub_(largest[:, None]).exp_()
         own = (positive - largest).exp()

@@ -56,6 +56,10 @@ class DataInfo(msgspec.Struct, frozen=True, kw_only=True):
         titled: items with a title; None without titles.
         versions: of everything that could change the result.
         hash: the data's identity, 64 hexadecimal digits.
+        min_value: the least value of an event that was kept; None: values did not count.
+        below_value: events dropped because of it.
+        repeats: what stayed of a user's events with one item: `keep` (all), `first` or `last`.
+        repeats_dropped: events dropped because of it.
     """
 
     source: dict[str, str]
@@ -71,6 +75,10 @@ class DataInfo(msgspec.Struct, frozen=True, kw_only=True):
     titled: int | None
     versions: dict[str, str]
     hash: str
+    min_value: float | None = None
+    below_value: int = 0
+    repeats: str = "keep"
+    repeats_dropped: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ import pytest
 from ossia.adaptation import Base
 from ossia.data import Dataset
 
+BASELINES = ["popularity", "recent popularity", "Markov bigram", "item-kNN"]
 COMMANDS = ("prepare", "train", "publish", "profile", "personalize", "inspect", "rerank", "evaluate")
 WITHOUT_TORCH = "import sys; sys.modules.update(torch=None, polars=None); from ossia.cli import main; main(sys.argv[1:])"
 
@@ -125,9 +126,8 @@ def test_evaluate_puts_every_control_beside_the_personal_rows(house, cli: Callab
     said = cli(*words, "--json")
     assert said.code == 0, said.err
     rows = {row["name"]: row for row in said.result["rows"]}
-    assert list(rows)[:9] == [
-        "popularity",
-        "Markov bigram",
+    assert list(rows)[:11] == [
+        *BASELINES,
         "base in fp32",
         "uniform 8 bits",
         "uniform 4 bits",
@@ -142,6 +142,19 @@ def test_evaluate_puts_every_control_beside_the_personal_rows(house, cli: Callab
     table = cli(*words, "--cases", 10)
     assert "personal codes" in table.out
     assert "personal codes − another user's codes" in table.out
+
+
+def test_evaluate_without_a_model_shows_baselines_and_with_a_run_its_backbone_too(house, cli: Callable) -> None:
+    alone = cli("evaluate", "--data", house.data, "--json").result["rows"]
+    assert [row["name"] for row in alone] == BASELINES
+    unpublished = cli("evaluate", house.run, "--data", house.data, "--json").result["rows"]
+    assert [row["name"] for row in unpublished] == [*BASELINES, "base in fp32"]
+    assert unpublished[:4] == alone
+    beside = cli("evaluate", house.base, "--run", house.run, "--data", house.data, "--json").result["rows"]
+    assert beside[:5] == unpublished
+    refused = cli("evaluate", house.run, "--data", house.data, "--personalizer", "chord")
+    assert refused.code == 2
+    assert "expected a base for --personalizer" in refused.err
 
 
 def test_evaluate_on_fewer_cases_keeps_to_them_and_validation_is_another_question(house, cli: Callable) -> None:

@@ -2,15 +2,16 @@
 
     target_ranks / judge     the protocol: the whole catalog, seen items removed, ties against us
     bootstrap_mean, paired_bootstrap     how sure we are
-    Popularity, MarkovBigram     what every table must hold
+    Popularity, MarkovBigram, ItemKNN     what every table must hold
     controls     what a personal thing must beat
     table, report     rows for people and programs; one HTML file
 
 No torch here: a ranker is anything with `scores(history, candidates)`.
 """
 
-from ossia.evaluation.baselines import MarkovBigram, Popularity
+from ossia.evaluation.baselines import MarkovBigram, Popularity, recent_counts
 from ossia.evaluation.bootstrap import Interval, bootstrap_mean, paired_bootstrap
+from ossia.evaluation.item_knn import ItemKNN
 from ossia.evaluation.metrics import hr_at_k, mrr_at_k, ndcg_at_k, target_rank
 from ossia.evaluation.protocol import Judgement, judge, pool_seeds, rank_batches, repeat_share, target_ranks
 from ossia.evaluation.table import Comparison, Provenance, Row, compare, make_row, with_bytes
@@ -18,6 +19,7 @@ from ossia.evaluation.table import Comparison, Provenance, Row, compare, make_ro
 __all__ = [
     "Comparison",
     "Interval",
+    "ItemKNN",
     "Judgement",
     "MarkovBigram",
     "Popularity",
@@ -33,6 +35,7 @@ __all__ = [
     "paired_bootstrap",
     "pool_seeds",
     "rank_batches",
+    "recent_counts",
     "repeat_share",
     "target_rank",
     "target_ranks",

@@ -107,7 +107,8 @@ def _material(data: Dataset, recipe: BackboneRecipe) -> _Material:
         raise DataError("data: expected a user with at least two training events and one to validate with, found none")
     counts = torch.from_numpy(item_counts(split.train, data.items)).to(recipe.device)
     assert recipe.loss != "auto", "the recipe is resolved before anything is built from it"
-    loss = next_item_loss(recipe.loss, proposal=Proposal.from_counts(counts, recipe.alpha), negatives=recipe.negatives)
+    proposal = Proposal.from_counts(counts, recipe.alpha)
+    loss = next_item_loss(recipe.loss, proposal=proposal, negatives=recipe.negatives, calibration=recipe.calibration)
     return _Material(data.items, windows, choose_cases(split.validation, recipe.validation_users, recipe.seed), loss)
 
 

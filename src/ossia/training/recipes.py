@@ -30,6 +30,7 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         hidden: inner width of the feed-forward networks.
         dropout: probability of dropping a value in training.
         loss: `auto` is `full_softmax` up to 5,000 items and `sampled_softmax` above.
+        calibration: of `gbce`: 0 is plain binary cross-entropy, 1 makes scores estimate probabilities.
         negatives: draws per batch, shared by its events, for the sampled losses.
         alpha: negatives are drawn by popularity to this power: 0 uniformly, 1 as they occur.
         lr: Adam's step size.
@@ -49,7 +50,8 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     heads: Size = 2
     hidden: Size = 256
     dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.2
-    loss: Literal["auto", "full_softmax", "sampled_softmax", "bce"] = "auto"
+    loss: Literal["auto", "full_softmax", "sampled_softmax", "bce", "gbce"] = "auto"
+    calibration: Annotated[float, Meta(ge=0, le=1)] = 0.75
     negatives: Size = 768
     alpha: Annotated[float, Meta(ge=0, le=2)] = 0.75
     lr: Annotated[float, Meta(gt=0, le=1)] = 3e-3

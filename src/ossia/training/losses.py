@@ -21,7 +21,7 @@ from math import log
 from typing import Literal, TypeAlias, cast
 
 import torch
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -229,6 +229,30 @@ def next_item_loss(
         return sampled_softmax(states, targets, drawn, own, others, proposal.log_q)
 
     return full if kind == "full_softmax" else sampled
+
+
+def log_total(
+    states: Float[Tensor, "events dim"],
+    negative_vectors: Float[Tensor, "negatives dim"],
+    shift: Float[Tensor, " negatives"],
+    hits: Bool[Tensor, "events negatives"],
+    positive: Float[Tensor, " events"],
+) -> Float[Tensor, " events"]:
+    """Log of what an event's own score and the negatives' add up to.
+
+        log(e^p + Σ_{j not a hit} e^{state · n_j + shift_j})
+
+    Args:
+        states: user states.
+        negative_vectors: rows of the item table, shared by all events.
+        shift: log of how many items each stands for.
+        hits: what is left out.
+        positive: p.
+
+    Returns:
+        the total of each event.
+    """
+    return cast(Tensor, _LogTotal.apply(states, negative_vectors, shift, hits, positive))  # type: ignore[no-untyped-call]
 
 
 class _LogTotal(torch.autograd.Function):

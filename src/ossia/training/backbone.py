@@ -38,23 +38,28 @@ from ossia.training.checkpoint import (
     snapshot,
     tensor_bytes,
 )
+from ossia.training.distill import DistilledLoss, distilled_loss
 from ossia.training.fit import fit
 from ossia.training.losses import NextItemLoss, Proposal, next_item_loss
 from ossia.training.memory import keep_freed_memory
 from ossia.training.recipes import BackboneRecipe
 from ossia.training.run import BEST, CHECKPOINT, HISTORY, Run, add_session, build, load_run, open_run, write_history
+from ossia.training.teacher import TaughtBatch, read_lists, taught_batches, with_teacher
 from ossia.training.validation import choose_cases, validation_ranks
 
 __all__ = ["Run", "finished", "load_run", "train_backbone"]
 
 
-def train_backbone(data: Dataset, recipe: BackboneRecipe, out: Path | str, *, resume: bool = True) -> Iterator[Epoch]:
+def train_backbone(
+    data: Dataset, recipe: BackboneRecipe, out: Path | str, *, teacher: Run | None = None, resume: bool = True
+) -> Iterator[Epoch]:
     """Train a backbone, or go on with a training that was interrupted.
 
     Args:
         data: the prepared log; its users' last two events are never trained on.
         recipe: the settings; what they leave open is decided here, and written down.
         out: the run's folder: new, empty, or a run of the same data and settings.
+        teacher: a run on the same data to distill from, always the same one; None without a teacher.
         resume: whether a run that is there may be taken up.
 
     Returns:
@@ -69,10 +74,10 @@ def train_backbone(data: Dataset, recipe: BackboneRecipe, out: Path | str, *, re
     Example:
         `for epoch in train_backbone(data, BackboneRecipe(seed=1), Path("RUN")): print(epoch)`
     """
-    out, resolved = Path(out), recipe.resolve(data.items)
+    out, resolved = Path(out), with_teacher(recipe, teacher, data.hash).resolve(data.items)
     material = _material(data, resolved)
     open_run(out, data, resolved, resume=resume)
-    return _train(material, resolved, out)
+    return _train(material, resolved, out, teacher)
 
 
 def finished(epochs: tuple[Epoch, ...], recipe: BackboneRecipe) -> bool:
@@ -96,7 +101,7 @@ class _Material:
     items: int
     windows: Windows
     validation: Cases
-    loss: NextItemLoss
+    loss: NextItemLoss | DistilledLoss
 
 
 def _material(data: Dataset, recipe: BackboneRecipe) -> _Material:
@@ -106,12 +111,49 @@ def _material(data: Dataset, recipe: BackboneRecipe) -> _Material:
     if not len(windows) or not len(split.validation):
         raise DataError("data: expected a user with at least two training events and one to validate with, found none")
     counts = torch.from_numpy(item_counts(split.train, data.items)).to(recipe.device)
+    proposal = Proposal.from_counts(counts, recipe.alpha)
+    validation = choose_cases(split.validation, recipe.validation_users, recipe.seed)
+    return _Material(data.items, windows, validation, make_loss(recipe, proposal))
+
+
+def make_loss(recipe: BackboneRecipe, proposal: Proposal) -> NextItemLoss | DistilledLoss:
+    """Make what a recipe minimizes: the next item's loss, or that and a teacher's.
+
+    Args:
+        recipe: the resolved settings.
+        proposal: where negatives come from.
+
+    Returns:
+        the loss, for batches with the teacher's lists if there is a teacher.
+    """
     assert recipe.loss != "auto", "the recipe is resolved before anything is built from it"
-    loss = next_item_loss(recipe.loss, proposal=Proposal.from_counts(counts, recipe.alpha), negatives=recipe.negatives)
-    return _Material(data.items, windows, choose_cases(split.validation, recipe.validation_users, recipe.seed), loss)
+    if recipe.distillation is None:
+        return next_item_loss(recipe.loss, proposal=proposal, negatives=recipe.negatives, calibration=recipe.calibration)
+    assert recipe.loss in ("full_softmax", "sampled_softmax"), "resolve refuses others"
+    return distilled_loss(recipe.distillation, recipe.loss, proposal=proposal, negatives=recipe.negatives)
 
 
-def _train(material: _Material, recipe: BackboneRecipe, out: Path) -> Iterator[Epoch]:
+def make_batches(
+    windows: Windows, recipe: BackboneRecipe, lists: np.ndarray | None, epoch: int
+) -> Iterator[Batch] | Iterator[TaughtBatch]:
+    """Make the batches of an epoch.
+
+    Args:
+        windows: what to train on.
+        recipe: their size, and the seed.
+        lists: the teacher's (`teacher_lists`); None without a teacher.
+        epoch: 0 for the first.
+
+    Returns:
+        the batches, in an order of their own for every epoch.
+    """
+    rng = np.random.default_rng((recipe.seed, epoch))
+    if lists is None:
+        return epoch_batches(windows, recipe.batch, rng)
+    return taught_batches(windows, lists, recipe.batch, rng)
+
+
+def _train(material: _Material, recipe: BackboneRecipe, out: Path, teacher: Run | None) -> Iterator[Epoch]:
     """Run the epochs that are missing."""
     keep_freed_memory()
     model, average = (build(recipe, material.items).to(recipe.device) for _ in range(2))
@@ -119,9 +161,10 @@ def _train(material: _Material, recipe: BackboneRecipe, out: Path) -> Iterator[E
     best, epochs = _take_up(out, model, average, optimizer)
     if not finished(epochs, recipe):
         add_session(out, len(epochs))
+        lists = read_lists(teacher, material.windows, recipe, out)
     while not finished(epochs, recipe):
         started, index = time.perf_counter(), len(epochs)
-        batches = epoch_batches(material.windows, recipe.batch, np.random.default_rng((recipe.seed, index)))
+        batches = make_batches(material.windows, recipe, lists, index)
         losses = train_epoch(model, average, material.loss, batches, optimizer, recipe, epochs)
         ndcg = ndcg_at_k(validation_ranks(average, material.validation), 10)
         is_best = ndcg > max((epoch.validation_ndcg for epoch in epochs), default=-1.0)
@@ -150,7 +193,7 @@ def make_optimizer(model: nn.Module, recipe: BackboneRecipe) -> Optimizer:
 def train_epoch(
     model: SASRec,
     average: SASRec,
-    loss: NextItemLoss,
+    loss: NextItemLoss | DistilledLoss,
     batches: Iterable[Batch],
     optimizer: Optimizer,
     recipe: BackboneRecipe,

@@ -18,6 +18,26 @@ FULL_SOFTMAX_ITEMS = 5_000
 """Up to here the exact loss costs about what sampling does."""
 
 
+class Distillation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a student learns from a teacher (`distill.py`).
+
+    Attributes:
+        teacher: SHA-256 of the teacher's weights, 64 hexadecimal digits; decided when training begins.
+        loss: which of the three.
+        top: items of the teacher's list that is kept for each training event.
+        temperature: τ of `temperature`: above 1, what is far from the top counts for more.
+        beta: of `rce`: how fast agreement moves its weight.
+        weight: how much the teacher counts, and the next item the rest.
+    """
+
+    teacher: str = ""
+    loss: Literal["temperature", "rrd", "rce"] = "temperature"
+    top: Size = 20
+    temperature: Annotated[float, Meta(gt=0, le=100)] = 1.0
+    beta: Annotated[float, Meta(ge=0, le=100)] = 3.0
+    weight: Annotated[float, Meta(gt=0, le=1)] = 0.5
+
+
 class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to train a backbone.
 
@@ -30,6 +50,7 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         hidden: inner width of the feed-forward networks.
         dropout: probability of dropping a value in training.
         loss: `auto` is `full_softmax` up to 5,000 items and `sampled_softmax` above.
+        calibration: of `gbce`: 0 is plain binary cross-entropy, 1 makes scores estimate probabilities.
         negatives: draws per batch, shared by its events, for the sampled losses.
         alpha: negatives are drawn by popularity to this power: 0 uniformly, 1 as they occur.
         lr: Adam's step size.
@@ -40,6 +61,7 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         validation_users: the most users that validation reads after each epoch, a sample fixed by the seed.
         seed: of everything that is random.
         device: `cpu`, `cuda` or `cuda:N`.
+        distillation: what is learned from a teacher beside the log; None without one.
     """
 
     backbone: Literal["sasrec"] = "sasrec"
@@ -49,7 +71,8 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     heads: Size = 2
     hidden: Size = 256
     dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.2
-    loss: Literal["auto", "full_softmax", "sampled_softmax", "bce"] = "auto"
+    loss: Literal["auto", "full_softmax", "sampled_softmax", "bce", "gbce"] = "auto"
+    calibration: Annotated[float, Meta(ge=0, le=1)] = 0.75
     negatives: Size = 768
     alpha: Annotated[float, Meta(ge=0, le=2)] = 0.75
     lr: Annotated[float, Meta(gt=0, le=1)] = 3e-3
@@ -60,6 +83,7 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     validation_users: Size = 10_000
     seed: Annotated[int, Meta(ge=0)] = 0
     device: Annotated[str, Meta(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+    distillation: Distillation | None = None
 
     def resolve(self, items: int) -> "BackboneRecipe":
         """Check every setting and decide what was left open.
@@ -84,6 +108,8 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if recipe.dim % recipe.heads:
             raise UsageError(f"recipe: expected heads that divide dim {recipe.dim}, got {recipe.heads}")
         check_device(recipe.device)
+        if recipe.distillation and recipe.loss in ("bce", "gbce"):
+            raise UsageError(f"recipe: expected a softmax loss to distill beside, got {recipe.loss}")
         if recipe.loss == "auto":
             loss = "full_softmax" if items <= FULL_SOFTMAX_ITEMS else "sampled_softmax"
             return msgspec.structs.replace(recipe, loss=loss)

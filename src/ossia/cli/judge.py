@@ -45,7 +45,7 @@ def evaluate(
 
     Example: ossia evaluate run --data data
     """
-    from ossia.data import Dataset, leave_one_out
+    from ossia.data import Dataset
     from ossia.evaluation.table import json_table, rich_table
     from ossia.service.contenders import baselines, draw_cases
     from ossia.service.provenance import make_provenance
@@ -53,7 +53,7 @@ def evaluate(
 
     dataset = Dataset.load(data)
     base, run = (None, model) if model is not None and is_run(model) else (model, run)
-    split = leave_one_out(dataset.histories)
+    split = dataset.split()
     cases = draw_cases(split.validation if validation else split.test, most, seed=seed)
     if base is None and (personalizer or budget):
         raise UsageError("evaluate: expected a base for --personalizer and --budget, got none")

@@ -44,6 +44,13 @@ def prepare(
         Literal["file", "hash"], typer.Option("--ties", help="The order of equal times: the file's, or shuffled.")
     ] = "file",
     seed: Annotated[int, typer.Option("--seed", help="Of the shuffle of ties.")] = 0,
+    split: Annotated[
+        Literal["leave-one-out", "global-time"],
+        typer.Option("--split", help="What is held out: each user's last two events, or what is later than a moment."),
+    ] = "leave-one-out",
+    held_out: Annotated[
+        float, typer.Option("--held-out", metavar="SHARE", help="With global-time: of events, for test and for validation.")
+    ] = 0.1,
     replace: Annotated[bool, typer.Option("--replace", help="Swap out a folder that is there.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -69,11 +76,13 @@ def prepare(
         repeats=repeats,
         ties=ties,
         seed=seed,
+        split=split,
+        held_out=held_out,
         titles=names,
         source=source,
     )
     dataset.save(out, replace=replace)
-    answer({"data": out, "info": dataset.info}, _tell(out, dataset.info), as_json=as_json)
+    answer({"data": out, "info": dataset.info}, _tell(out, dataset), as_json=as_json)
 
 
 def _locate(logs: list[str], titles: Path | None) -> tuple[list[Path], Path | None, dict[str, str]]:
@@ -95,8 +104,9 @@ def _locate(logs: list[str], titles: Path | None) -> tuple[list[Path], Path | No
     return [folder / known.log], found, {"name": missing[0], "sha256": known.files[known.log], "terms": known.terms}
 
 
-def _tell(out: Path, info: "ossia.data.DataInfo") -> list[str]:
+def _tell(out: Path, dataset: "ossia.data.Dataset") -> list[str]:
     """Say what was kept, and what there is to know before one trusts it."""
+    info = dataset.info
     kept, read = info.after, info.before
     return [
         f"{out}: {count(kept.users, 'user')}, {count(kept.items, 'item')}, {count(kept.events, 'event')}",
@@ -104,6 +114,7 @@ def _tell(out: Path, info: "ossia.data.DataInfo") -> list[str]:
         f" ({_dropped(info)} dropped)",
         f"  ties     {_percent(info.tie_share)} of neighboring events have equal times, ordered by {info.ties}",
         f"  repeats  {_percent(info.repeat_share)} of events are items that the user had met before",
+        f"  split    {_split(dataset)}",
         f"  hash     {info.hash}",
     ]
 
@@ -114,6 +125,17 @@ def _dropped(info: "ossia.data.DataInfo") -> str:
     parts += [] if info.min_value is None else [f"{count(info.below_value, 'event')} of value below {info.min_value:g}"]
     parts += [] if info.repeats == "keep" else [count(info.repeats_dropped, "repeat")]
     return ", ".join(parts)
+
+
+def _split(dataset: "ossia.data.Dataset") -> str:
+    """Say what is held out, and how much of it no training could know."""
+    from ossia.data import item_counts
+
+    split, cuts = dataset.split(), dataset.info.cuts
+    cold = float((item_counts(split.train, dataset.items)[split.test.targets] == 0).mean()) if len(split.test) else 0.0
+    moments = "" if cuts is None else f" at {cuts.validation} and {cuts.test}"
+    asked = f"{count(len(split.validation), 'question')} for validation, {len(split.test):,} for test"
+    return f"{dataset.info.split}{moments}: {asked} ({_percent(cold)} of them after items that training never met)"
 
 
 def _percent(share: float | None) -> str:

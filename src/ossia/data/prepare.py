@@ -6,8 +6,9 @@
 equal an earlier one's are dropped and counted (a log without times keeps them all: there, a second event with the same item
 is a repeat). *Repeats*: of a user's events with one item all stay, or only the first or the last. *k-core*: users with fewer
 than `min_user` events and items with fewer than `min_item` are removed until none is left. *Order*: by time, stable; ties as
-`ties` says. *Rows*: users in order of first appearance in the file, items by descending count in the training part of
-leave-one-out (ties: first appearance), so that row 0 is the most popular item of what a model may see.
+`ties` says. *Rows*: users in order of first appearance in the file, items by descending count in the training part (ties:
+first appearance), so that row 0 is the most popular item of what a model may see. *The split* is settled here, because it
+decides what the training part is: leave-one-out, or at two moments (`global_time`).
 
 Every step works on whole columns; there is no loop over events.
 """
@@ -23,9 +24,11 @@ from jaxtyping import Bool, Int64
 import ossia
 from ossia.data.dataset import Counts, DataInfo, Dataset, data_hash
 from ossia.data.events import Events, duplicates, event_order, number_events, renumber, repeated
+from ossia.data.global_time import Cuts, choose_cuts
 from ossia.data.histories import Histories, offsets_of
-from ossia.data.splits import FEWEST_EVENTS, in_training, item_counts
+from ossia.data.splits import FEWEST_EVENTS, SPLITS, in_training, item_counts
 from ossia.data.ties import TIES, repeat_share, tie_keys, tie_share
+from ossia.data.times import parse_times
 from ossia.errors import DataError, UsageError
 
 REPEATS = ("keep", "first", "last")
@@ -43,6 +46,8 @@ def prepare(
     seed: int = 0,
     min_value: float | None = None,
     repeats: str = "keep",
+    split: str = "leave-one-out",
+    held_out: float = 0.1,
     titles: Mapping[str, str] | None = None,
     source: Mapping[str, str] | None = None,
 ) -> Dataset:
@@ -56,6 +61,8 @@ def prepare(
         seed: of the rule `hash`.
         min_value: the least `value` of an event that is kept; None: all are.
         repeats: of a user's events with one item, `keep` all, or only the `first` or `last`.
+        split: what is held out: each user's last two events (`leave-one-out`), or what is later than a moment (`global-time`).
+        held_out: with `global-time`, the share of events after the second moment, and again between the two.
         titles: a name to show by item id; items without one show their id.
         source: where the log came from; `path` or `name` begins error messages.
 
@@ -63,12 +70,13 @@ def prepare(
         the dataset.
 
     Raises:
-        UsageError: an unknown rule, `hash` for a log without times, `min_value` for one without values, or a negative seed.
+        UsageError: an unknown rule, `hash` or `global-time` for a log without times, `min_value` for one without
+            values, or a negative seed.
         DataError: less than two users or two items survive, no user has three events, or no title fits.
     """
     where = (source or {}).get("path") or (source or {}).get("name") or "log"
     _check_request(where, log, min_user, min_item, ties, seed)
-    _check_filters(where, log, min_value, repeats)
+    _check_filters(where, log, min_value, repeats, split)
     read, log = log.height, _checked(log, where, min_value)
     every = number_events(log)
     keys = tie_keys(every.users, every.items, every.user_ids, every.item_ids, seed) if ties == "hash" else None
@@ -77,7 +85,9 @@ def prepare(
     stays = np.flatnonzero(keep)[k_core(every.users[keep], every.items[keep], min_user, min_item)]
     kept, order = _only(every, order, stays)
     _check_survivors(where, every, kept, min_user, min_item)
-    histories, item_ids = _by_popularity(kept, order)
+    times = None if kept.times is None else kept.times[order]
+    cuts = choose_cuts(times, held_out) if split == "global-time" and times is not None else None
+    histories, item_ids = _by_popularity(kept, order, cuts)
     names, titled = _titles(where, item_ids, titles)
     info = DataInfo(
         source=dict(source or {}),
@@ -92,13 +102,15 @@ def prepare(
         min_item=min_item,
         ties=ties,
         seed=seed,
-        tie_share=None if kept.times is None else tie_share(kept.users[order], kept.times[order]),
+        tie_share=None if times is None else tie_share(histories.users, times),
         repeat_share=repeat_share(histories),
         titled=titled,
+        split=split,
+        cuts=cuts,
         versions=_versions(),
-        hash=data_hash(histories, kept.user_ids, item_ids),
+        hash=data_hash(histories, kept.user_ids, item_ids, times, cuts),
     )
-    return Dataset(histories, kept.user_ids, item_ids, names, info)
+    return Dataset(histories, kept.user_ids, item_ids, names, info, times)
 
 
 def k_core(
@@ -141,8 +153,12 @@ def _check_request(where: str, log: pl.DataFrame, min_user: int, min_item: int, 
         raise UsageError(f"log: expected columns user and item, got none called {' or '.join(sorted(missing))}")
 
 
-def _check_filters(where: str, log: pl.DataFrame, min_value: float | None, repeats: str) -> None:
-    """Refuse filters that can't be meant."""
+def _check_filters(where: str, log: pl.DataFrame, min_value: float | None, repeats: str, split: str) -> None:
+    """Refuse filters and splits that can't be meant."""
+    if split not in SPLITS:
+        raise UsageError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+    if split == "global-time" and "time" not in log.columns:
+        raise UsageError(f"split: expected 'leave-one-out' for {where}, which has no times to cut at, got 'global-time'")
     if repeats not in REPEATS:
         raise UsageError(f"repeats: expected one of {', '.join(REPEATS)}, got {repeats!r}")
     if min_value is not None and "value" not in log.columns:
@@ -154,6 +170,7 @@ def _checked(log: pl.DataFrame, where: str, min_value: float | None) -> pl.DataF
     if log.is_empty():
         raise DataError(f"{where}: expected events, got none")
     log = log.sort("row") if "row" in log.columns and not log["row"].is_sorted() else log
+    log = log.with_columns(parse_times(log["time"]).alias("time")) if "time" in log.columns else log
     for name in sorted(set(log.columns) & {"user", "item", "time", "value"}):
         if log[name].null_count():
             raise DataError(f"{where}: row {log[name].is_null().arg_max()}: {name}: expected a value, got nothing")
@@ -187,10 +204,11 @@ def _only(
     return kept, order[np.argsort(kept.users[order], kind="stable")]
 
 
-def _by_popularity(events: Events, order: Int64[np.ndarray, " events"]) -> tuple[Histories, list[str]]:
+def _by_popularity(events: Events, order: Int64[np.ndarray, " events"], cuts: Cuts | None) -> tuple[Histories, list[str]]:
     """Number items by descending count in training; stable, so ties stay in order of first appearance."""
     histories = Histories(events.items[order].astype(np.int32), offsets_of(np.bincount(events.users)))
-    counts = item_counts(histories.where(in_training(histories)), len(events.item_ids))
+    learnt = in_training(histories) if cuts is None or events.times is None else events.times[order] <= cuts.validation
+    counts = item_counts(histories.where(learnt), len(events.item_ids))
     items, item_ids = renumber(histories.items, np.argsort(-counts, kind="stable"), events.item_ids)
     return Histories(items.astype(np.int32), histories.offsets), item_ids
 

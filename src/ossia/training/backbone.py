@@ -22,7 +22,7 @@ from torch import nn
 from torch.optim import Adam, Optimizer
 
 from ossia.backbones import SASRec
-from ossia.data import Cases, Dataset, item_counts, leave_one_out
+from ossia.data import Cases, Dataset, item_counts
 from ossia.errors import ArtifactError, DataError, UsageError
 from ossia.evaluation import ndcg_at_k
 from ossia.files import write_whole
@@ -106,7 +106,7 @@ class _Material:
 
 def _material(data: Dataset, recipe: BackboneRecipe) -> _Material:
     """Split the log, cut windows, prepare negatives."""
-    split = leave_one_out(data.histories)
+    split = data.split()
     windows = cut_windows(split.train, recipe.length)
     if not len(windows) or not len(split.validation):
         raise DataError("data: expected a user with at least two training events and one to validate with, found none")

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -55,3 +56,13 @@ def test_what_can_not_be_read_is_named(log: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected a value column"):
         run("prepare", log, "--min-value", 3, "--out", tmp_path / "data")
     assert not (tmp_path / "data").exists()
+
+
+def test_a_split_by_time_is_chosen_when_data_are_prepared_and_told(log: Path, tmp_path: Path) -> None:
+    log.write_text("user,item,time\n" + "".join(f"u{n % 5},i{n % 7},{n}\n" for n in range(100)))
+    told = run("prepare", log, "--split", "global-time", "--held-out", 0.2, "--min-user", 1, "--out", tmp_path / "data")
+    assert "split    global-time at 59 and 79: 5 questions for validation, 5 for test (0.0% of them" in told
+    data = Dataset.load(tmp_path / "data")
+    assert data.times is not None
+    assert data.times[np.isin(data.histories.users, data.split().test.users)].max() == 99
+    assert len(data.split().train.items) == 60

@@ -157,6 +157,50 @@ def test_evaluate_without_a_model_shows_baselines_and_with_a_run_its_backbone_to
     assert "expected a base for --personalizer" in refused.err
 
 
+def test_evaluate_ranks_given_lists_with_their_recall_beside(house, cli: Callable, tmp_path: Path) -> None:
+    data = Dataset.load(house.data)
+    last = {data.user_ids[user]: data.item_ids[history[-1]] for user, history in enumerate(data.histories)}
+    users = data.user_ids[:20]
+    lines = [f"{user} i1 i2 {last[user] if number < 5 else 'i3'} i9 nowhere" for number, user in enumerate(users)]
+    (tmp_path / "lists").write_text("\n".join([*lines, "nobody i1"]) + "\n")
+    held = sum(last[user] in line.split()[1:] for user, line in zip(users, lines, strict=True))
+    said = cli("evaluate", house.base, "--data", house.data, "--candidates", tmp_path / "lists", "--json")
+    assert said.code == 0, said.err
+    rows = {row["name"]: row for row in said.result["rows"]}
+    assert {row["cases"] for row in rows.values()} == {20}
+    assert {row["candidate_recall"] for row in rows.values()} == {held / 20}
+    assert max(row["hr_at_10"]["mean"] for row in rows.values()) == held / 20  # five candidates: everybody shows them all
+    assert rows["the order given"]["ndcg_at_10"]["mean"] > 0
+    for part in ("1 user without a held-out event: nobody", "20 entries that name items", "40 users without a list"):
+        assert part in said.err
+    shown = cli("evaluate", "--data", house.data, "--candidates", tmp_path / "lists", "--cases", 10)
+    assert "candidate recall: " in shown.out
+    assert "NDCG@10 (given lists)" in " ".join(shown.out.split())
+
+
+def test_sampled_negatives_say_their_name_and_stand_alone(house, cli: Callable) -> None:
+    shown = cli("evaluate", "--data", house.data, "--sampled-negatives", 20)
+    assert shown.out.startswith("60 test events")
+    assert "NDCG@10 (20" in shown.out  # the heading is folded
+    assert "not to be compared with a full ranking" in shown.out
+    row = cli("evaluate", "--data", house.data, "--sampled-negatives", 20, "--json").result["rows"][0]
+    assert row["sampled_ndcg_at_10"]["mean"] > 0
+    assert "ndcg_at_10" not in row
+    assert cli("evaluate", "--data", house.data, "--sampled-negatives", 20, "--keep-seen").code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [("u0 i1\nu0 i2\n", "'u0' again in line 2"), ('{"u0": "i1"}', "a JSON object of lists"), ("i1\ni2\n", "got none")],
+)
+def test_files_that_are_no_candidates_are_refused_by_name(text: str, fault: str, house, cli: Callable, tmp_path: Path) -> None:
+    (tmp_path / "lists").write_text(text)
+    said = cli("evaluate", "--data", house.data, "--candidates", tmp_path / "lists")
+    assert said.code == 3
+    assert fault in said.err
+    assert "lists" in said.err
+
+
 def test_evaluate_on_fewer_cases_keeps_to_them_and_validation_is_another_question(house, cli: Callable) -> None:
     few = cli("evaluate", house.base, "--data", house.data, "--cases", 7, "--json").result["rows"]
     other = cli("evaluate", house.base, "--data", house.data, "--cases", 7, "--validation", "--json").result["rows"]

@@ -30,6 +30,14 @@ def evaluate(
     run: Annotated[Path | None, typer.Option("--run", help="Beside a base: its backbone in float32, from `train`.")] = None,
     personalizer: Annotated[str | None, typer.Option("--personalizer", metavar="NAME", help="Add personal rows.")] = None,
     budget: BudgetOption = "",
+    candidates: Annotated[
+        Path | None,
+        typer.Option("--candidates", metavar="FILE", help="Rank given lists instead: lines of a user's id, then item ids."),
+    ] = None,
+    sampled_negatives: Annotated[
+        int | None,
+        typer.Option("--sampled-negatives", min=1, metavar="N", help="Rank among N drawn items instead, as old papers do."),
+    ] = None,
     keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Offer what is in the history again.")] = False,
     validation: Annotated[bool, typer.Option("--validation", help="Judge validation events: for choosing.")] = False,
     most: Annotated[int | None, typer.Option("--cases", min=1, help="Draw this many users: a quick look.")] = None,
@@ -44,25 +52,33 @@ def evaluate(
     Example: ossia evaluate base --data data --run run --personalizer chord --budget weight_bytes=48000
 
     Example: ossia evaluate run --data data
+
+    Example: ossia evaluate base --data data --candidates candidates.txt
     """
+    from ossia.cli.lists import Wanted, make_task, remark
     from ossia.data import Dataset
+    from ossia.evaluation.lists import GivenOrder
     from ossia.evaluation.table import json_table, rich_table
-    from ossia.service.contenders import baselines, draw_cases
+    from ossia.service.contenders import Contender, baselines
     from ossia.service.provenance import make_provenance
     from ossia.service.trial import compare_personal, judge_all, make_row_of
 
     dataset = Dataset.load(data)
     base, run = (None, model) if model is not None and is_run(model) else (model, run)
-    split = dataset.split()
-    cases = draw_cases(split.validation if validation else split.test, most, seed=seed)
     if base is None and (personalizer or budget):
         raise UsageError("evaluate: expected a base for --personalizer and --budget, got none")
+    split = dataset.split()
+    wanted = Wanted(candidates, sampled_negatives, keep_seen, most, seed)
+    task = make_task(split.validation if validation else split.test, dataset, wanted)
     contenders = chain(
+        () if candidates is None else (Contender("the order given", "baseline", GivenOrder()),),
         baselines(split, dataset.items),
         () if run is None else (_trained(run, dataset.hash),),
-        () if base is None else _of_base(_load(base, data, dataset), cases, personalizer, budget, seed, runtime),
+        () if base is None else _of_base(_load(base, data, dataset), task.cases, personalizer, budget, seed, runtime),
     )
-    steps = judge_all(contenders, cases, dataset.items, remove_seen=not keep_seen)
+    steps = judge_all(
+        contenders, task.cases, dataset.items, remove_seen=not keep_seen, lists=task.lists, protocol=task.protocol
+    )
     judged = [(contender, judgement) for contender, judgement in watch(steps, None, "evaluate", _describe) if judgement]
     rows = [make_row_of(contender, judgement, seed=seed) for contender, judgement in judged]
     comparisons = compare_personal({judgement.name: judgement for _, judgement in judged}, seed=seed)
@@ -72,10 +88,8 @@ def evaluate(
         typer.echo(json_table(rows, provenance, comparisons).decode(), nl=False)
         return
     events = "validation" if validation else "test"
-    table = rich_table(rows, title=f"{len(cases):,} {events} events of {data}, {dataset.items:,} items")
-    rule = "offered like all others" if keep_seen else "never offered: a miss for everybody"
-    repeats = f"targets that repeat an item of the history: {rows[0].repeat_share:.1%}, {rule}"
-    answer({}, [table, *map(_sentence, comparisons), repeats], as_json=False)
+    table = rich_table(rows, title=f"{len(task.cases):,} {events} events of {data}, {dataset.items:,} items")
+    answer({}, [table, *map(_sentence, comparisons), remark(task, wanted)], as_json=False)
 
 
 def is_run(path: Path) -> bool:

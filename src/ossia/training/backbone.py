@@ -43,6 +43,7 @@ from ossia.training.fit import fit
 from ossia.training.losses import NextItemLoss, Proposal, next_item_loss
 from ossia.training.memory import keep_freed_memory
 from ossia.training.recipes import BackboneRecipe
+from ossia.training.rows import RowAdam, RowMean
 from ossia.training.run import BEST, CHECKPOINT, HISTORY, Run, add_session, build, load_run, open_run, write_history
 from ossia.training.teacher import TaughtBatch, read_lists, taught_batches, with_teacher
 from ossia.training.validation import choose_cases, validation_ranks
@@ -177,7 +178,7 @@ def _train(material: _Material, recipe: BackboneRecipe, out: Path, teacher: Run 
         yield epochs[-1]
 
 
-def make_optimizer(model: nn.Module, recipe: BackboneRecipe) -> Optimizer:
+def make_optimizer(model: SASRec, recipe: BackboneRecipe) -> Optimizer:
     """Make Adam over all of a model's parameters.
 
     Args:
@@ -185,8 +186,12 @@ def make_optimizer(model: nn.Module, recipe: BackboneRecipe) -> Optimizer:
         recipe: the step size.
 
     Returns:
-        the optimizer; fused, because the item table is most of the parameters and one pass over it is cheaper than four.
+        the optimizer; fused, because the item table is most of the parameters and one pass over it is cheaper than four. For
+        a catalog so large that even one is too much, it moves touched rows alone.
     """
+    if recipe.item_optimizer == "rows":
+        model.items.sparse = True  # the gradient names its rows
+        return RowAdam(model.parameters(), lr=recipe.lr, fused=True)
     return Adam(model.parameters(), lr=recipe.lr, fused=True)
 
 
@@ -217,13 +222,18 @@ def train_epoch(
         UsageError: the loss is not a finite number any more.
     """
     losses, before = [], sum(epoch.steps for epoch in earlier)
+    rows = RowMean(average.items.weight, model.items.weight) if isinstance(optimizer, RowAdam) else None
+    if isinstance(optimizer, RowAdam) and rows:
+        optimizer.before_rows = rows.catch_up
     for step in fit(model, loss, batches, optimizer, seed=(recipe.seed, len(earlier))):
         if not isfinite(step.loss):
             raise UsageError(
                 f"epoch {len(earlier)}: expected a finite loss, got {step.loss}; a smaller lr than {recipe.lr} may help"
             )
-        blend(average, model, keep_at(recipe.averaging, before + step.index))
+        blend(average, model, keep_at(recipe.averaging, before + step.index), rows)
         losses.append(step.loss)
+    if rows:
+        rows.catch_up_all()
     return losses
 
 

@@ -136,10 +136,14 @@ def _train_backbone(
     from ossia.training import BackboneRecipe, load_run, train_backbone
     from ossia.training.run import HISTORY, read_history
 
-    recipe = _make_recipe(BackboneRecipe, wanted)
-    if restart:
+    recipe, first = _make_recipe(BackboneRecipe, wanted), os.environ.get("RANK", "0") == "0"  # torchrun numbers its processes
+    if restart and first:
         _throw_away(out)
     steps = train_backbone(dataset, recipe, out, teacher=load_run(teacher) if teacher else None)
+    if not first:
+        for _ in steps:
+            pass
+        return
     done = len(read_history(out / HISTORY)) if (out / HISTORY).exists() else 0
     typed = shlex.join(["ossia", *sys.argv[1:]])
     write_whole(out / COMMAND, msgspec.json.encode(Command(typed, os.path.abspath(data))) + b"\n")  # noqa: PTH100 - keeps links

@@ -32,17 +32,21 @@ from ossia.types import ABSENT
 NextItemLoss: TypeAlias = Callable[[SASRec, Batch, torch.Generator], Tensor]
 """`(backbone, batch, generator) -> mean loss of the batch's events`, as `fit` calls it."""
 
+FLOAT32_ITEMS = 1 << 16
+"""Up to here a float32 tells the shares of items well enough apart."""
+
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
     """Where negatives come from: item j with probability `q_j ∝ max(count_j, 1)^alpha`.
 
     Attributes:
-        cumulative: running sum of q, for drawing by bisection; ends in 1.
+        cumulative: running sum of q, for drawing by bisection; ends in 1. float64 for a large catalog: steps of 2⁻²⁴ are coarse
+            where q is a millionth.
         log_q: log of each item's probability.
     """
 
-    cumulative: Float32[Tensor, " items"]
+    cumulative: Float[Tensor, " items"]
     log_q: Float32[Tensor, " items"]
 
     @classmethod
@@ -58,7 +62,8 @@ class Proposal:
         """
         weights = counts.clamp_min(1).double() ** alpha
         q = weights / weights.sum()
-        return cls(q.cumsum(0).float(), q.log().float())
+        cumulative = q.cumsum(0)
+        return cls(cumulative if len(counts) > FLOAT32_ITEMS else cumulative.float(), q.log().float())
 
     def draw(self, size: int, generator: torch.Generator) -> Int[Tensor, " negatives"]:
         """Draw item rows with replacement.
@@ -70,7 +75,7 @@ class Proposal:
         Returns:
             item rows, each an independent draw from q.
         """
-        points = torch.rand(size, generator=generator, device=self.cumulative.device)
+        points = torch.rand(size, generator=generator, device=self.cumulative.device, dtype=self.cumulative.dtype)
         # Rounding may leave the last running sum a hair below 1: a point above it belongs to the last item.
         return torch.searchsorted(self.cumulative, points, right=True).clamp_max(len(self.cumulative) - 1)
 

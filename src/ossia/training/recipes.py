@@ -17,6 +17,9 @@ Size: TypeAlias = Annotated[int, Meta(ge=1)]
 FULL_SOFTMAX_ITEMS = 5_000
 """Up to here the exact loss costs about what sampling does."""
 
+DENSE_ITEMS = 100_000
+"""Up to here the item table is moved as a whole at every step; above, a pass over it costs more than the rest of the step."""
+
 
 class Distillation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a student learns from a teacher (`distill.py`).
@@ -54,6 +57,8 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         negatives: draws per batch, shared by its events, for the sampled losses.
         alpha: negatives are drawn by popularity to this power: 0 uniformly, 1 as they occur.
         lr: Adam's step size.
+        item_optimizer: how the item table moves: `dense`, all of it at every step; `rows`, only what a batch touched
+            (`rows.py`); `auto` is `dense` up to 100,000 items.
         averaging: how much of the weights' running mean is kept at every step; 0 validates and publishes the latest weights.
         batch: events (targets) per optimizer step, about.
         epochs: the most passes over the data.
@@ -76,6 +81,7 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     negatives: Size = 768
     alpha: Annotated[float, Meta(ge=0, le=2)] = 0.75
     lr: Annotated[float, Meta(gt=0, le=1)] = 3e-3
+    item_optimizer: Literal["auto", "dense", "rows"] = "auto"
     averaging: Annotated[float, Meta(ge=0, lt=1)] = 0.998
     batch: Size = 1024
     epochs: Size = 100
@@ -110,10 +116,14 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         check_device(recipe.device)
         if recipe.distillation and recipe.loss in ("bce", "gbce"):
             raise UsageError(f"recipe: expected a softmax loss to distill beside, got {recipe.loss}")
-        if recipe.loss == "auto":
+        loss, optimizer = recipe.loss, recipe.item_optimizer
+        if loss == "auto":
             loss = "full_softmax" if items <= FULL_SOFTMAX_ITEMS else "sampled_softmax"
-            return msgspec.structs.replace(recipe, loss=loss)
-        return recipe
+        if optimizer == "auto":
+            optimizer = "dense" if items <= DENSE_ITEMS or loss == "full_softmax" else "rows"
+        if optimizer == "rows" and loss == "full_softmax":
+            raise UsageError("recipe: expected item_optimizer dense for full_softmax, which touches every row, got rows")
+        return msgspec.structs.replace(recipe, loss=loss, item_optimizer=optimizer)
 
 
 def check_device(name: str) -> torch.device:

@@ -50,7 +50,7 @@ def ours(windows: Windows, recipe: BackboneRecipe, rng: np.random.Generator) -> 
 
 
 def padded(windows: Windows, recipe: BackboneRecipe, rng: np.random.Generator) -> Iterable[Batch]:
-    return (windows.padded(group, recipe.length) for group in group_at_random(windows.sizes, recipe.batch, rng))
+    return (windows.padded(group, recipe.window) for group in group_at_random(windows.sizes, recipe.batch, rng))
 
 
 @dataclass

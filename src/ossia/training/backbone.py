@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.optim import Adam, Optimizer
 
-from ossia.backbones import SASRec
+from ossia.backbones import Backbone
 from ossia.data import Cases, Dataset, item_counts, leave_one_out
 from ossia.errors import ArtifactError, DataError, UsageError
 from ossia.evaluation import ndcg_at_k
@@ -102,7 +102,7 @@ class _Material:
 def _material(data: Dataset, recipe: BackboneRecipe) -> _Material:
     """Split the log, cut windows, prepare negatives."""
     split = leave_one_out(data.histories)
-    windows = cut_windows(split.train, recipe.length)
+    windows = cut_windows(split.train, recipe.window)
     if not len(windows) or not len(split.validation):
         raise DataError("data: expected a user with at least two training events and one to validate with, found none")
     counts = torch.from_numpy(item_counts(split.train, data.items)).to(recipe.device)
@@ -148,8 +148,8 @@ def make_optimizer(model: nn.Module, recipe: BackboneRecipe) -> Optimizer:
 
 
 def train_epoch(
-    model: SASRec,
-    average: SASRec,
+    model: Backbone,
+    average: Backbone,
     loss: NextItemLoss,
     batches: Iterable[Batch],
     optimizer: Optimizer,

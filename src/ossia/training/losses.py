@@ -24,11 +24,11 @@ from jaxtyping import Float, Float32, Int
 from torch import Tensor
 from torch.nn import functional
 
-from ossia.backbones import SASRec
+from ossia.backbones import Backbone
 from ossia.training.batches import Batch
 from ossia.types import ABSENT
 
-NextItemLoss: TypeAlias = Callable[[SASRec, Batch, torch.Generator], Tensor]
+NextItemLoss: TypeAlias = Callable[[Backbone, Batch, torch.Generator], Tensor]
 """`(backbone, batch, generator) -> mean loss of the batch's events`, as `fit` calls it."""
 
 
@@ -166,12 +166,12 @@ def next_item_loss(
         what `fit` minimizes.
     """
 
-    def full(backbone: SASRec, batch: Batch, _: torch.Generator) -> Tensor:
+    def full(backbone: Backbone, batch: Batch, _: torch.Generator) -> Tensor:
         real = batch.inputs != ABSENT
         states = backbone.encode(backbone.items(batch.inputs.clamp_min(0)), batch.positions, batch.pieces)
         return full_softmax(states[real], batch.targets[real], backbone.items.weight)
 
-    def sampled(backbone: SASRec, batch: Batch, generator: torch.Generator) -> Tensor:
+    def sampled(backbone: Backbone, batch: Batch, generator: torch.Generator) -> Tensor:
         real, drawn = batch.inputs != ABSENT, proposal.draw(negatives, generator)
         targets = batch.targets[real]
         # One lookup for all three: backward, each would fill a gradient as large as the item table.

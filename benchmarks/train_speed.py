@@ -82,7 +82,7 @@ def race(log: Path, epochs: int, seeds: int) -> dict[str, object]:
     data = prepare(read_log(log), source={"path": str(log)})
     split = leave_one_out(data.histories)
     recipes = [BackboneRecipe(seed=seed).resolve(data.items) for seed in range(seeds)]
-    windows, cases = cut_windows(split.train, recipes[0].length), choose_cases(split.validation, len(split.validation), 0)
+    windows, cases = cut_windows(split.train, recipes[0].window), choose_cases(split.validation, len(split.validation), 0)
     proposal = Proposal.from_counts(torch.from_numpy(item_counts(split.train, data.items)), recipes[0].alpha)
     loss = next_item_loss(recipes[0].loss, proposal=proposal, negatives=recipes[0].negatives)
     pairs = [(Contestant(ours, recipe, data.items), Contestant(padded, recipe, data.items)) for recipe in recipes]

@@ -21,15 +21,18 @@ from math import log
 from typing import Literal, TypeAlias, cast
 
 import torch
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Float, Float32, Int
 from torch import Tensor
 from torch.nn import functional
 
-from ossia.backbones import SASRec
+from ossia.backbones import Backbone
 from ossia.training.batches import Batch
 from ossia.types import ABSENT
 
-NextItemLoss: TypeAlias = Callable[[SASRec, Batch, torch.Generator], Tensor]
+Hits: TypeAlias = tuple[Int[Tensor, " hits"], Int[Tensor, " hits"]]
+"""The events and the draws of the pairs that must not count against each other."""
+
+NextItemLoss: TypeAlias = Callable[[Backbone, Batch, torch.Generator], Tensor]
 """`(backbone, batch, generator) -> mean loss of the batch's events`, as `fit` calls it."""
 
 FLOAT32_ITEMS = 1 << 16
@@ -129,9 +132,7 @@ def sampled_softmax(
     return cast(Tensor, (total - positive).mean())
 
 
-def find_hits(
-    targets: Int[Tensor, " events"], negatives: Int[Tensor, " negatives"]
-) -> tuple[Int[Tensor, " hits"], Int[Tensor, " hits"]]:
+def find_hits(targets: Int[Tensor, " events"], negatives: Int[Tensor, " negatives"]) -> Hits:
     """Find the draws that hit an event's own target, without comparing every event with every draw.
 
     Args:
@@ -239,12 +240,12 @@ def next_item_loss(
         what `fit` minimizes.
     """
 
-    def full(backbone: SASRec, batch: Batch, _: torch.Generator) -> Tensor:
+    def full(backbone: Backbone, batch: Batch, _: torch.Generator) -> Tensor:
         real = batch.inputs != ABSENT
         states = backbone.encode(backbone.items(batch.inputs.clamp_min(0)), batch.positions, batch.pieces)
         return full_softmax(states[real], batch.targets[real], backbone.items.weight)
 
-    def sampled(backbone: SASRec, batch: Batch, generator: torch.Generator) -> Tensor:
+    def sampled(backbone: Backbone, batch: Batch, generator: torch.Generator) -> Tensor:
         real, drawn = batch.inputs != ABSENT, proposal.draw(negatives, generator)
         targets = batch.targets[real]
         # One lookup for all three: backward, each would fill a gradient as large as the item table.
@@ -264,7 +265,7 @@ def log_total(
     states: Float[Tensor, "events dim"],
     negative_vectors: Float[Tensor, "negatives dim"],
     shift: Float[Tensor, " negatives"],
-    hits: Bool[Tensor, "events negatives"],
+    hits: Hits,
     positive: Float[Tensor, " events"],
 ) -> Float[Tensor, " events"]:
     """Log of what an event's own score and the negatives' add up to.
@@ -275,7 +276,7 @@ def log_total(
         states: user states.
         negative_vectors: rows of the item table, shared by all events.
         shift: log of how many items each stands for.
-        hits: what is left out.
+        hits: the events and the negatives of what is left out.
         positive: p.
 
     Returns:
@@ -297,7 +298,7 @@ class _LogTotal(torch.autograd.Function):
         states: Tensor,
         negative_vectors: Tensor,
         shift: Tensor,
-        hits: tuple[Tensor, Tensor],
+        hits: Hits,
         positive: Tensor,
     ) -> Tensor:
         scores = torch.addmm(shift, states, negative_vectors.T)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ossia.adaptation import Base, write_base
-from ossia.backbones import SASRec
+from ossia.backbones import Backbone
 from ossia.backbones.ranker import encode
 from ossia.data import Dataset, Histories, item_counts
 from ossia.errors import ArtifactError
@@ -57,7 +57,7 @@ def publish(run: Path | str, data: Dataset, out: Path | str) -> Base:
     )
 
 
-def profile_clip(backbone: SASRec, histories: Histories) -> float:
+def profile_clip(backbone: Backbone, histories: Histories) -> float:
     """Find the bound that 99.9 % of the values of all users' states keep.
 
     Args:

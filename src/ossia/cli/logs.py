@@ -130,10 +130,11 @@ def _dropped(info: "ossia.data.DataInfo") -> str:
 def _split(dataset: "ossia.data.Dataset") -> str:
     """Say what is held out, and how much of it no training could know."""
     from ossia.data import item_counts
+    from ossia.data.times import to_date
 
     split, cuts = dataset.split(), dataset.info.cuts
     cold = float((item_counts(split.train, dataset.items)[split.test.targets] == 0).mean()) if len(split.test) else 0.0
-    moments = "" if cuts is None else f" at {cuts.validation} and {cuts.test}"
+    moments = "" if cuts is None else " at " + " and ".join(to_date(cut) or str(cut) for cut in (cuts.validation, cuts.test))
     asked = f"{count(len(split.validation), 'question')} for validation, {len(split.test):,} for test"
     return f"{dataset.info.split}{moments}: {asked} ({_percent(cold)} of them after items that training never met)"
 

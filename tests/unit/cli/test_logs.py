@@ -66,3 +66,16 @@ def test_a_split_by_time_is_chosen_when_data_are_prepared_and_told(log: Path, tm
     assert data.times is not None
     assert data.times[np.isin(data.histories.users, data.split().test.users)].max() == 99
     assert len(data.split().train.items) == 60
+
+
+def test_describe_tells_a_log_as_text_as_json_and_as_a_page(log: Path, tmp_path: Path) -> None:
+    log.write_text("user,item,time\n" + "".join(f"u{n % 20},i{(n // 20 + n) % 9},{1_500_000_000 + n}\n" for n in range(300)))
+    run("prepare", log, "--min-user", 1, "--out", tmp_path / "data")
+    told = run("describe", tmp_path / "data", "--html", tmp_path / "log.html")
+    assert "20 users, 9 items, 300 events" in told
+    assert "time     2017-07-14 … 2017-07-14" in told
+    assert "bigram, shuffled" in told
+    assert "against shuffled copies" in (tmp_path / "log.html").read_text()
+    found = json.loads(run("describe", tmp_path / "data", "--json"))
+    assert found["log"]["events"] == 300
+    assert [row["name"] for row in found["order"]["rows"]] == ["popularity", "bigram", "bigram, shuffled"]

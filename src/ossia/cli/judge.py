@@ -56,7 +56,7 @@ def evaluate(
     Example: ossia evaluate base --data data --candidates candidates.txt
     """
     from ossia.cli.lists import Wanted, make_task, remark
-    from ossia.data import Dataset, leave_one_out
+    from ossia.data import Dataset
     from ossia.evaluation.lists import GivenOrder
     from ossia.evaluation.table import json_table, rich_table
     from ossia.service.contenders import Contender, baselines
@@ -67,7 +67,7 @@ def evaluate(
     base, run = (None, model) if model is not None and is_run(model) else (model, run)
     if base is None and (personalizer or budget):
         raise UsageError("evaluate: expected a base for --personalizer and --budget, got none")
-    split = leave_one_out(dataset.histories)
+    split = dataset.split()
     wanted = Wanted(candidates, sampled_negatives, keep_seen, most, seed)
     task = make_task(split.validation if validation else split.test, dataset, wanted)
     contenders = chain(

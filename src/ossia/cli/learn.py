@@ -70,6 +70,10 @@ def train(
     backbone: Annotated[str, typer.Option("--backbone", help="What to train: sasrec.")] = "sasrec",
     base: Annotated[Path | None, typer.Option("--base", help="Train a personalizer on this frozen base.")] = None,
     personalizer: Annotated[str | None, typer.Option("--personalizer", metavar="NAME", help="With --base: chord.")] = None,
+    teacher: Annotated[
+        Path | None, typer.Option("--teacher", metavar="RUN", help="Distill: learn from this run's rankings as well.")
+    ] = None,
+    dim: Annotated[int | None, typer.Option("--dim", help="Width of item vectors and user states.")] = None,
     epochs: EpochsOption = None,
     seed: SeedOption = None,
     device: DeviceOption = None,
@@ -81,17 +85,21 @@ def train(
 
     Example: ossia train data --backbone sasrec --out run --epochs 50 --set dim=32
 
+    Example: ossia train data --teacher run --dim 16 --out student
+
     Example: ossia train data --base base --personalizer chord --out base
     """
     from ossia.data import Dataset
 
-    chosen = {"epochs": epochs, "seed": seed, "device": device}
+    chosen = {"dim": dim, "epochs": epochs, "seed": seed, "device": device}
     wanted = {name: value for name, value in chosen.items() if value is not None} | _parse_settings(settings or [])
     if (base is None) != (personalizer is None):
         raise UsageError("train: expected --base and --personalizer together, got one of them")
     dataset = Dataset.load(data)
     if base is None or personalizer is None:
-        _train_backbone(dataset, data, out, wanted | {"backbone": backbone}, restart, as_json)
+        _train_backbone(dataset, data, out, wanted | {"backbone": backbone}, teacher, restart, as_json)
+    elif teacher is not None:
+        raise UsageError("train: expected --teacher or --base, got both")
     else:
         _train_personalizer(dataset, base, out, wanted | {"personalizer": personalizer}, restart, as_json)
 
@@ -116,16 +124,26 @@ def publish(
 
 
 def _train_backbone(
-    dataset: "ossia.data.Dataset", data: Path, out: Path, wanted: dict[str, object], restart: bool, as_json: bool
+    dataset: "ossia.data.Dataset",
+    data: Path,
+    out: Path,
+    wanted: dict[str, object],
+    teacher: Path | None,
+    restart: bool,
+    as_json: bool,
 ) -> None:
     """Train a backbone and say how it went."""
     from ossia.training import BackboneRecipe, load_run, train_backbone
     from ossia.training.run import HISTORY, read_history
 
-    recipe = _make_recipe(BackboneRecipe, wanted)
-    if restart:
+    recipe, first = _make_recipe(BackboneRecipe, wanted), os.environ.get("RANK", "0") == "0"  # torchrun numbers its processes
+    if restart and first:
         _throw_away(out)
-    steps = train_backbone(dataset, recipe, out)
+    steps = train_backbone(dataset, recipe, out, teacher=load_run(teacher) if teacher else None)
+    if not first:
+        for _ in steps:
+            pass
+        return
     done = len(read_history(out / HISTORY)) if (out / HISTORY).exists() else 0
     typed = shlex.join(["ossia", *sys.argv[1:]])
     write_whole(out / COMMAND, msgspec.json.encode(Command(typed, os.path.abspath(data))) + b"\n")  # noqa: PTH100 - keeps links

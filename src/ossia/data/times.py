@@ -36,6 +36,24 @@ def parse_times(values: pl.Series) -> pl.Series:
     return pl.Series(values.name, [None] * len(values), pl.Int64)
 
 
+def are_dates(values: pl.Series) -> bool:
+    """Tell whether `parse_times` reads a column as dates rather than as numbers.
+
+    Args:
+        values: one column of which every value is a time.
+
+    Returns:
+        true for dates: their unit is the microsecond, whatever another column's numbers count.
+
+    Example:
+        >>> are_dates(pl.Series(["1970-01-02"])), are_dates(pl.Series(["86400"]))
+        (True, False)
+    """
+    if values.dtype == pl.String:
+        return values.head(1).str.strip_chars().cast(pl.Float64, strict=False).null_count() > 0
+    return values.dtype.is_temporal()
+
+
 def _from_strings(values: pl.Series) -> pl.Series:
     """Take the reading that makes sense of most values; the first wins a tie."""
     whole = values.cast(pl.Int64, strict=False)

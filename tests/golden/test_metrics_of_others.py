@@ -1,4 +1,4 @@
-"""Our figures against ranx and RecTools, user by user, on equal scores; theirs come from `benchmarks/metrics_by_others.py`."""
+"""Our figures against ranx and RecTools, for each user, on the same scores; see `benchmarks/metrics_by_others.py`."""
 
 import json
 from pathlib import Path

@@ -121,6 +121,30 @@ def test_a_process_that_needs_torch_and_has_none_says_what_to_install(house) -> 
     assert not (house.folder / "never").exists()
 
 
+def test_rerank_holds_to_block_and_allow_lists_by_id(house, cli: Callable, tmp_path: Path) -> None:
+    words = ("rerank", house.base, "--history", house.history, "--json")
+    best = [each["id"] for each in cli(*words, "--top", 8).result["ranking"]]
+    (tmp_path / "block").write_text("\n".join([*best[:2], "nobody"]))
+    (tmp_path / "allow").write_text(json.dumps([*best[1:5], "stranger"]))
+    blocked = cli(*words, "--top", 3, "--block", tmp_path / "block")
+    assert [each["id"] for each in blocked.result["ranking"]] == best[2:5]
+    assert blocked.result["unknown_block"] == ["nobody"]
+    both = cli(*words, "--block", tmp_path / "block", "--allow", tmp_path / "allow").result
+    assert [each["id"] for each in both["ranking"]] == best[2:5]
+    assert both["unknown_allow"] == ["stranger"]
+    named = cli(*words, "--candidates", house.candidates, "--block", tmp_path / "block").result["ranking"]
+    assert "nobody" not in {each["id"] for each in named}  # an id that the base does not know is blocked all the same
+
+
+def test_an_allow_list_of_strangers_is_refused_a_block_list_of_them_is_not(house, cli: Callable, tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("nobody\n")
+    words = ("rerank", house.base, "--history", house.history)
+    assert cli(*words, "--block", tmp_path / "list").code == 0
+    refused = cli(*words, "--allow", tmp_path / "list")
+    assert refused.code == 3
+    assert "a list of items that the base knows" in refused.err
+
+
 def test_evaluate_puts_every_control_beside_the_personal_rows(house, cli: Callable) -> None:
     words = ("evaluate", house.base, "--data", house.data, "--run", house.run, "--personalizer", "chord")
     said = cli(*words, "--json")

@@ -9,19 +9,17 @@ A user who is not in the file is not judged; a user or item that the data does n
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
 from ossia.cli.ids import name_some
 from ossia.cli.output import count, say
-from ossia.data.dataset import Dataset
-from ossia.data.histories import Histories
-from ossia.data.splits import Cases
 from ossia.errors import DataError, UsageError
-from ossia.evaluation.lists import GIVEN, candidate_recall, draw_lists, sampled_protocol
-from ossia.evaluation.protocol import FULL, repeat_share
-from ossia.service.contenders import draw_cases
+
+if TYPE_CHECKING:  # the command line is here on devices too, and they have no polars
+    import ossia.data
 
 
 @dataclass(frozen=True)
@@ -53,12 +51,12 @@ class Task:
         protocol: its name.
     """
 
-    cases: Cases
-    lists: Histories | None
+    cases: "ossia.data.Cases"
+    lists: "ossia.data.Histories | None"
     protocol: str
 
 
-def make_task(cases: Cases, dataset: Dataset, wanted: Wanted) -> Task:
+def make_task(cases: "ossia.data.Cases", dataset: "ossia.data.Dataset", wanted: Wanted) -> Task:
     """Choose the cases, and their lists where there are some; says what of a file can't be used.
 
     Args:
@@ -73,6 +71,10 @@ def make_task(cases: Cases, dataset: Dataset, wanted: Wanted) -> Task:
         UsageError: several protocols at once, or more negatives than items.
         DataError: the file of candidates is no such file.
     """
+    from ossia.evaluation.lists import GIVEN, draw_lists, sampled_protocol
+    from ossia.evaluation.protocol import FULL
+    from ossia.service.contenders import draw_cases
+
     if (wanted.candidates is not None) + (wanted.sampled_negatives is not None) + wanted.keep_seen > 1:
         raise UsageError("evaluate: expected one of --candidates, --sampled-negatives and --keep-seen, got several")
     if wanted.candidates is not None:
@@ -97,6 +99,9 @@ def remark(task: Task, wanted: Wanted) -> str:
     Returns:
         a sentence.
     """
+    from ossia.evaluation.lists import GIVEN, candidate_recall
+    from ossia.evaluation.protocol import repeat_share
+
     if task.lists is not None and task.protocol == GIVEN:
         lengths = task.lists.lengths.mean()
         recall = f"{candidate_recall(task.cases, task.lists):.1%} of the targets are in their list"
@@ -107,7 +112,7 @@ def remark(task: Task, wanted: Wanted) -> str:
     return f"targets that repeat an item of the history: {repeat_share(task.cases):.1%}, {rule}"
 
 
-def _tell(path: Path, listing: "Listing", cases: Cases) -> None:
+def _tell(path: Path, listing: "Listing", cases: "ossia.data.Cases") -> None:
     """Say what of a file is not used, and who is not judged."""
     if listing.unknown_users:
         users = count(len(listing.unknown_users), "user")
@@ -129,13 +134,13 @@ class Listing:
         unknown_items: how many entries name items that the data does not know.
     """
 
-    cases: Cases
-    lists: Histories
+    cases: "ossia.data.Cases"
+    lists: "ossia.data.Histories"
     unknown_users: list[str]
     unknown_items: int
 
 
-def read_listing(path: Path, dataset: Dataset, cases: Cases) -> Listing:
+def read_listing(path: Path, dataset: "ossia.data.Dataset", cases: "ossia.data.Cases") -> Listing:
     """Read candidates for the users of some cases.
 
     Args:
@@ -149,6 +154,8 @@ def read_listing(path: Path, dataset: Dataset, cases: Cases) -> Listing:
     Raises:
         DataError: the file can't be read, names a user twice, or no user of the cases.
     """
+    from ossia.data import Histories
+
     try:
         named = parse_listing(path.read_bytes(), str(path))
     except OSError as error:
@@ -168,7 +175,7 @@ def read_listing(path: Path, dataset: Dataset, cases: Cases) -> Listing:
     )
 
 
-def choose(numbers: list[int], cases: Cases) -> Cases:
+def choose(numbers: list[int], cases: "ossia.data.Cases") -> "ossia.data.Cases":
     """Keep some cases.
 
     Args:
@@ -178,6 +185,8 @@ def choose(numbers: list[int], cases: Cases) -> Cases:
     Returns:
         the cases.
     """
+    from ossia.data import Cases, Histories
+
     kept = np.array(numbers, np.int64)
     histories = Histories.from_lists([cases.histories[number].tolist() for number in numbers])
     return Cases(histories, cases.targets[kept], cases.users[kept])

@@ -73,7 +73,7 @@ def evaluate(
     contenders = chain(
         () if candidates is None else (Contender("the order given", "baseline", GivenOrder()),),
         baselines(split, dataset.items),
-        () if run is None else (_trained(run, dataset.hash),),
+        () if run is None else (_trained(run, dataset.hash, validation=validation),),
         () if base is None else _of_base(_load(base, data, dataset), task.cases, personalizer, budget, seed, runtime),
     )
     steps = judge_all(
@@ -132,7 +132,7 @@ def _of_base(
     )
 
 
-def _trained(run: Path, data_hash: str) -> "ossia.service.contenders.Contender":
+def _trained(run: Path, data_hash: str, *, validation: bool) -> "ossia.service.contenders.Contender":
     """Make the trained backbone itself, in float32: what the base was before it was quantized."""
     from ossia.backbones.ranker import TorchRanker
     from ossia.service.contenders import Contender
@@ -140,6 +140,8 @@ def _trained(run: Path, data_hash: str) -> "ossia.service.contenders.Contender":
 
     loaded = load_run(run)
     _check_same(loaded.data_hash, data_hash, f"{run}: expected a run on the data given, got one on {loaded.data_hash[:12]}…")
+    if validation and loaded.recipe.refit:
+        raise UsageError(f"{run}: expected a run that has not seen validation events, got a refit")
     rest_bytes = sum(parameter.numel() * parameter.element_size() for parameter in loaded.backbone.parameters())
     return Contender("base in fp32", "base", TorchRanker(loaded.backbone), float(rest_bytes))
 

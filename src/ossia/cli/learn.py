@@ -73,6 +73,10 @@ def train(
     teacher: Annotated[
         Path | None, typer.Option("--teacher", metavar="RUN", help="Distill: learn from this run's rankings as well.")
     ] = None,
+    refit: Annotated[
+        Path | None,
+        typer.Option("--refit", metavar="RUN", help="Train once more with this run's settings, on validation events too."),
+    ] = None,
     dim: Annotated[int | None, typer.Option("--dim", help="Width of item vectors and user states.")] = None,
     epochs: EpochsOption = None,
     seed: SeedOption = None,
@@ -87,17 +91,25 @@ def train(
 
     Example: ossia train data --teacher run --dim 16 --out student
 
+    Example: ossia train data --refit run --out final
+
     Example: ossia train data --base base --personalizer chord --out base
     """
     from ossia.data import Dataset
 
     chosen = {"dim": dim, "epochs": epochs, "seed": seed, "device": device}
     wanted = {name: value for name, value in chosen.items() if value is not None} | _parse_settings(settings or [])
+    dataset = Dataset.load(data)
+    if refit is not None:
+        if base is not None or teacher is not None or set(wanted) - {"seed", "device"}:
+            raise UsageError("train: expected --refit with --seed and --device at most: the run has all other settings")
+        from ossia.training import load_run, refit_recipe
+
+        wanted = msgspec.structs.asdict(refit_recipe(load_run(refit), dataset.hash)) | wanted
     if (base is None) != (personalizer is None):
         raise UsageError("train: expected --base and --personalizer together, got one of them")
-    dataset = Dataset.load(data)
     if base is None or personalizer is None:
-        _train_backbone(dataset, data, out, wanted | {"backbone": backbone}, teacher, restart, as_json)
+        _train_backbone(dataset, data, out, {"backbone": backbone} | wanted, teacher, restart, as_json)
     elif teacher is not None:
         raise UsageError("train: expected --teacher or --base, got both")
     else:

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 from torch import nn
 from torch.optim import Adam, Optimizer
 
 from ossia.backbones import Backbone
-from ossia.data import Cases, Dataset, item_counts
+from ossia.data import Cases, Dataset, item_counts, with_validation
 from ossia.errors import ArtifactError, DataError, UsageError
 from ossia.evaluation import ndcg_at_k
 from ossia.files import write_whole
@@ -60,7 +61,7 @@ def train_backbone(
     """Train a backbone, or go on with a training that was interrupted.
 
     Args:
-        data: the prepared log; its users' last two events are never trained on.
+        data: the prepared log; its test events are never trained on, its validation events only in a refit.
         recipe: the settings; what they leave open is decided here, and written down.
         out: the run's folder: new, empty, or a run of the same data and settings.
         teacher: a run on the same data to distill from, always the same one; None without a teacher.
@@ -85,6 +86,30 @@ def train_backbone(
         open_run(out, data, resolved, resume=resume)
     ranks.wait()
     return _train(material, resolved, out, teacher, ranks)
+
+
+def refit_recipe(run: Run, data_hash: str) -> BackboneRecipe:
+    """Take from a run what a last training needs: its settings, and how many epochs were best on validation.
+
+    A log's newest events say most about what comes next, and the first training spends them on choosing. Once the choice is
+    made they can be learnt from: `train_backbone(data, refit_recipe(load_run(RUN), data.hash), OUT)`.
+
+    Args:
+        run: a training with validation.
+        data_hash: identity of the data that the refit will read.
+
+    Returns:
+        the recipe of the refit.
+
+    Raises:
+        UsageError: the run is a refit itself, or a student, whose teacher would be needed again, or is of other data.
+    """
+    if run.data_hash != data_hash:
+        raise UsageError(f"{run.path}: expected data with hash {run.data_hash[:12]}…, got {data_hash[:12]}…")
+    if run.recipe.refit or run.recipe.distillation:
+        raise UsageError(f"{run.path}: expected a training with validation and without a teacher to refit, got another")
+    best = max(epoch.index for epoch in run.epochs if epoch.best)
+    return msgspec.structs.replace(run.recipe, refit=True, epochs=best + 1)
 
 
 def finished(epochs: tuple[Epoch, ...], recipe: BackboneRecipe) -> bool:
@@ -114,10 +139,11 @@ class _Material:
 def _material(data: Dataset, recipe: BackboneRecipe) -> _Material:
     """Split the log, cut windows, prepare negatives."""
     split = data.split()
-    windows = cut_windows(split.train, recipe.window)
+    train = with_validation(split) if recipe.refit else split.train
+    windows = cut_windows(train, recipe.window)
     if not len(windows) or not len(split.validation):
         raise DataError("data: expected a user with at least two training events and one to validate with, found none")
-    counts = torch.from_numpy(item_counts(split.train, data.items)).to(recipe.device)
+    counts = torch.from_numpy(item_counts(train, data.items)).to(recipe.device)
     proposal = Proposal.from_counts(counts, recipe.alpha)
     validation = choose_cases(split.validation, recipe.validation_users, recipe.seed)
     return _Material(data.items, windows, validation, make_loss(recipe, proposal))
@@ -172,8 +198,8 @@ def _train(material: _Material, recipe: BackboneRecipe, out: Path, teacher: Run 
         started, index = time.perf_counter(), len(epochs)
         batches = make_batches(material.windows, recipe, lists, index)
         losses = train_epoch(model, average, material.loss, batches, optimizer, recipe, epochs, ranks)
-        ndcg = ranks.agree(lambda: ndcg_at_k(validation_ranks(average, material.validation), 10))
-        is_best = ndcg > max((epoch.validation_ndcg for epoch in epochs), default=-1.0)
+        ndcg = None if recipe.refit else ranks.agree(lambda: ndcg_at_k(validation_ranks(average, material.validation), 10))
+        is_best = ndcg is None or ndcg > max((epoch.validation_ndcg or 0.0 for epoch in epochs), default=-1.0)
         best = snapshot(average) if is_best else best
         seconds = round(time.perf_counter() - started, 3)
         epochs = (*epochs, Epoch(index, len(losses), float(np.mean(losses)), ndcg, is_best, seconds))

@@ -36,20 +36,22 @@ class Epoch(Struct, frozen=True, forbid_unknown_fields=True):
         index: 0 for the first epoch.
         steps: optimizer steps that it took.
         loss: mean training loss over the epoch's steps, in nats.
-        validation_ndcg: NDCG@10 on validation after the epoch.
-        best: no earlier epoch was as good, so its weights were kept.
+        validation_ndcg: NDCG@10 on validation after the epoch; None in a refit, which has nothing to validate with.
+        best: no earlier epoch was as good, so its weights were kept; in a refit, every epoch.
         seconds: what it took, validation included.
     """
 
     index: int
     steps: int
     loss: float
-    validation_ndcg: float
+    validation_ndcg: float | None
     best: bool
     seconds: float
 
     def __str__(self) -> str:
         """Say it in a line, for people."""
+        if self.validation_ndcg is None:
+            return f"epoch {self.index}: loss {self.loss:.3f}, refit"
         mark = " (best)" if self.best else ""
         return f"epoch {self.index}: loss {self.loss:.3f}, validation NDCG@10 {self.validation_ndcg:.4f}{mark}"
 

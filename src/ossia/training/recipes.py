@@ -82,6 +82,7 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         validation_users: the most users that validation reads after each epoch, a sample fixed by the seed.
         seed: of everything that is random.
         device: `cpu`, `cuda` or `cuda:N`.
+        refit: learn from the validation events too, for exactly `epochs` epochs; nothing is left to validate with.
         distillation: what is learned from a teacher beside the log; None without one.
     """
 
@@ -108,6 +109,7 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     validation_users: Size = 10_000
     seed: Annotated[int, Meta(ge=0)] = 0
     device: Annotated[str, Meta(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+    refit: bool = False
     distillation: Distillation | None = None
 
     def resolve(self, items: int) -> "BackboneRecipe":

@@ -84,7 +84,8 @@ def with_teacher(recipe: BackboneRecipe, teacher: Run | None, data_hash: str) ->
         the recipe, with a distillation exactly if there is a teacher.
 
     Raises:
-        UsageError: a distillation without a teacher, or a teacher that was trained on other data.
+        UsageError: a distillation without a teacher, or a teacher that was trained on other data, or on the
+            student's validation events.
     """
     if teacher is None:
         if recipe.distillation is not None:
@@ -92,6 +93,8 @@ def with_teacher(recipe: BackboneRecipe, teacher: Run | None, data_hash: str) ->
         return recipe
     if teacher.data_hash != data_hash:
         raise UsageError(f"teacher: expected data with hash {data_hash[:12]}…, got {teacher.data_hash[:12]}…")
+    if teacher.recipe.refit and not recipe.refit:
+        raise UsageError(f"teacher: expected one that has not seen validation events, got the refit {teacher.path}")
     distillation = recipe.distillation or Distillation()
     weights = sha256_file(teacher.path / BEST)
     return msgspec.structs.replace(recipe, distillation=msgspec.structs.replace(distillation, teacher=weights))

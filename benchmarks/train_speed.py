@@ -50,7 +50,7 @@ def ours(windows: Windows, recipe: BackboneRecipe, rng: np.random.Generator) -> 
 
 
 def padded(windows: Windows, recipe: BackboneRecipe, rng: np.random.Generator) -> Iterable[Batch]:
-    return (windows.padded(group, recipe.length) for group in group_at_random(windows.sizes, recipe.batch, rng))
+    return (windows.padded(group, recipe.window) for group in group_at_random(windows.sizes, recipe.batch, rng))
 
 
 @dataclass
@@ -82,7 +82,7 @@ def race(log: Path, epochs: int, seeds: int) -> dict[str, object]:
     data = prepare(read_log(log), source={"path": str(log)})
     split = data.split()
     recipes = [BackboneRecipe(seed=seed).resolve(data.items) for seed in range(seeds)]
-    windows, cases = cut_windows(split.train, recipes[0].length), choose_cases(split.validation, len(split.validation), 0)
+    windows, cases = cut_windows(split.train, recipes[0].window), choose_cases(split.validation, len(split.validation), 0)
     proposal = Proposal.from_counts(torch.from_numpy(item_counts(split.train, data.items)), recipes[0].alpha)
     loss = next_item_loss(recipes[0].loss, proposal=proposal, negatives=recipes[0].negatives)
     pairs = [(Contestant(ours, recipe, data.items), Contestant(padded, recipe, data.items)) for recipe in recipes]

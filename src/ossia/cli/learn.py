@@ -67,9 +67,17 @@ class Command(msgspec.Struct, frozen=True):
 def train(
     data: DataArgument,
     out: OutOption,
-    backbone: Annotated[str, typer.Option("--backbone", help="What to train: sasrec.")] = "sasrec",
+    backbone: Annotated[str, typer.Option("--backbone", help="What to train: sasrec, caser or gru4rec.")] = "sasrec",
     base: Annotated[Path | None, typer.Option("--base", help="Train a personalizer on this frozen base.")] = None,
     personalizer: Annotated[str | None, typer.Option("--personalizer", metavar="NAME", help="With --base: chord.")] = None,
+    teacher: Annotated[
+        Path | None, typer.Option("--teacher", metavar="RUN", help="Distill: learn from this run's rankings as well.")
+    ] = None,
+    refit: Annotated[
+        Path | None,
+        typer.Option("--refit", metavar="RUN", help="Train once more with this run's settings, on validation events too."),
+    ] = None,
+    dim: Annotated[int | None, typer.Option("--dim", help="Width of item vectors and user states.")] = None,
     epochs: EpochsOption = None,
     seed: SeedOption = None,
     device: DeviceOption = None,
@@ -81,17 +89,29 @@ def train(
 
     Example: ossia train data --backbone sasrec --out run --epochs 50 --set dim=32
 
+    Example: ossia train data --teacher run --dim 16 --out student
+
+    Example: ossia train data --refit run --out final
+
     Example: ossia train data --base base --personalizer chord --out base
     """
     from ossia.data import Dataset
 
-    chosen = {"epochs": epochs, "seed": seed, "device": device}
+    chosen = {"dim": dim, "epochs": epochs, "seed": seed, "device": device}
     wanted = {name: value for name, value in chosen.items() if value is not None} | _parse_settings(settings or [])
+    dataset = Dataset.load(data)
+    if refit is not None:
+        if base is not None or teacher is not None or set(wanted) - {"seed", "device"}:
+            raise UsageError("train: expected --refit with --seed and --device at most: the run has all other settings")
+        from ossia.training import load_run, refit_recipe
+
+        wanted = msgspec.structs.asdict(refit_recipe(load_run(refit), dataset.hash)) | wanted
     if (base is None) != (personalizer is None):
         raise UsageError("train: expected --base and --personalizer together, got one of them")
-    dataset = Dataset.load(data)
     if base is None or personalizer is None:
-        _train_backbone(dataset, data, out, wanted | {"backbone": backbone}, restart, as_json)
+        _train_backbone(dataset, data, out, {"backbone": backbone} | wanted, teacher, restart, as_json)
+    elif teacher is not None:
+        raise UsageError("train: expected --teacher or --base, got both")
     else:
         _train_personalizer(dataset, base, out, wanted | {"personalizer": personalizer}, restart, as_json)
 
@@ -116,16 +136,26 @@ def publish(
 
 
 def _train_backbone(
-    dataset: "ossia.data.Dataset", data: Path, out: Path, wanted: dict[str, object], restart: bool, as_json: bool
+    dataset: "ossia.data.Dataset",
+    data: Path,
+    out: Path,
+    wanted: dict[str, object],
+    teacher: Path | None,
+    restart: bool,
+    as_json: bool,
 ) -> None:
     """Train a backbone and say how it went."""
     from ossia.training import BackboneRecipe, load_run, train_backbone
     from ossia.training.run import HISTORY, read_history
 
-    recipe = _make_recipe(BackboneRecipe, wanted)
-    if restart:
+    recipe, first = _make_recipe(BackboneRecipe, wanted), os.environ.get("RANK", "0") == "0"  # torchrun numbers its processes
+    if restart and first:
         _throw_away(out)
-    steps = train_backbone(dataset, recipe, out)
+    steps = train_backbone(dataset, recipe, out, teacher=load_run(teacher) if teacher else None)
+    if not first:
+        for _ in steps:
+            pass
+        return
     done = len(read_history(out / HISTORY)) if (out / HISTORY).exists() else 0
     typed = shlex.join(["ossia", *sys.argv[1:]])
     write_whole(out / COMMAND, msgspec.json.encode(Command(typed, os.path.abspath(data))) + b"\n")  # noqa: PTH100 - keeps links

@@ -12,7 +12,7 @@ from ossia.data.global_time import Cuts, check_no_leak, choose_cuts, global_time
 from ossia.data.histories import Histories
 from ossia.data.interactions import RECOGNIZED, read_log
 from ossia.data.prepare import prepare
-from ossia.data.splits import Cases, Split, item_counts, leave_one_out
+from ossia.data.splits import Cases, Split, item_counts, leave_one_out, with_validation
 from ossia.data.synthetic import synthetic
 from ossia.data.titles import read_titles
 
@@ -36,4 +36,5 @@ __all__ = [
     "read_log",
     "read_titles",
     "synthetic",
+    "with_validation",
 ]

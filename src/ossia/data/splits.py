@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
-from ossia.data.histories import Histories
+from ossia.data.histories import Histories, offsets_of
 
 SPLITS = ("leave-one-out", "global-time")
 """The ways to split."""
@@ -88,6 +88,25 @@ def in_training(histories: Histories) -> Bool[np.ndarray, " events"]:
     """
     lengths = np.repeat(histories.lengths, histories.lengths)
     return (lengths < FEWEST_EVENTS) | (histories.positions < lengths - 2)
+
+
+def with_validation(split: Split) -> Histories:
+    """Give the validation events back to training: for a last training, when nothing is left to choose.
+
+    Args:
+        split: any.
+
+    Returns:
+        every user, in the same row, with all that came before the test case.
+
+    Example:
+        >>> [h.tolist() for h in with_validation(leave_one_out(Histories.from_lists([[3, 1, 4, 1, 5], [9, 2]])))]
+        [[3, 1, 4, 1], [9, 2]]
+    """
+    rows = list(split.train)
+    for case, user in enumerate(split.validation.users):
+        rows[user] = np.append(split.validation.histories[case], split.validation.targets[case])
+    return Histories(np.concatenate([np.empty(0, np.int32), *rows]), offsets_of(np.array([len(row) for row in rows], np.int64)))
 
 
 def item_counts(histories: Histories, items: int) -> Int64[np.ndarray, " items"]:

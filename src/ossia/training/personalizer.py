@@ -79,8 +79,8 @@ def train_personalizer(
         yielded before the personalizer is installed, so iterate to the end. Nothing, if it is installed already.
 
     Raises:
-        UsageError: a setting is out of range, the data are not the base's, or a personalizer of that name was trained
-            with other settings; names the field.
+        UsageError: a setting is out of range, the data are not the base's, the base was refit on the events that the
+            personalizer would learn from, or one of that name was trained with other settings; names the field.
         DataError: too few users with a validation case.
         ArtifactError: a file of the interrupted training is damaged.
 
@@ -90,6 +90,8 @@ def train_personalizer(
     path, resolved = Path(out) if out is not None else base.path, recipe.resolve()
     if tuple(data.item_ids) != base.table.ids:
         raise UsageError(f"data: expected the {len(base.table):,} items of {base.path}, got {data.items:,} others")
+    if (seen := int(base.table.counts.sum())) != (events := len(data.split().train.items)):
+        raise UsageError(f"{base.path}: expected a base of the {events:,} training events, got one of {seen:,}; was it refit?")
     if resume and check_installed(personalizer_folder(path, str(resolved.name)), base, resolved, data.hash):
         return iter(())
     if not resume:

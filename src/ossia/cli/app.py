@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from ossia.cli.bench import bench
 from ossia.cli.cloud import personalize
 from ossia.cli.device import inspect, profile, rerank
 from ossia.cli.judge import evaluate
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(bench, name="bench")
 
 
 @app.callback(invoke_without_command=True)

@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from ossia.cli.bench import bench
 from ossia.cli.cloud import personalize
 from ossia.cli.describe import describe
 from ossia.cli.device import inspect, profile, rerank
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(bench, name="bench")
 
 
 @app.callback(invoke_without_command=True)

@@ -98,7 +98,7 @@ def train(
     from ossia.data import Dataset
 
     chosen = {"dim": dim, "epochs": epochs, "seed": seed, "device": device}
-    wanted = {name: value for name, value in chosen.items() if value is not None} | _parse_settings(settings or [])
+    wanted = {name: value for name, value in chosen.items() if value is not None} | parse_settings(settings or [])
     dataset = Dataset.load(data)
     if refit is not None:
         if base is not None or teacher is not None or set(wanted) - {"seed", "device"}:
@@ -148,7 +148,7 @@ def _train_backbone(
     from ossia.training import BackboneRecipe, load_run, train_backbone
     from ossia.training.run import HISTORY, read_history
 
-    recipe, first = _make_recipe(BackboneRecipe, wanted), os.environ.get("RANK", "0") == "0"  # torchrun numbers its processes
+    recipe, first = make_recipe(BackboneRecipe, wanted), os.environ.get("RANK", "0") == "0"  # torchrun numbers its processes
     if restart and first:
         _throw_away(out)
     steps = train_backbone(dataset, recipe, out, teacher=load_run(teacher) if teacher else None)
@@ -175,7 +175,7 @@ def _train_personalizer(
 
     if out.resolve() != base.resolve():
         raise UsageError(f"--out: expected the base itself, {base}, into which a personalizer goes; got {out}")
-    recipe, loaded = _make_recipe(PersonalizerRecipe, wanted), Base.load(base)
+    recipe, loaded = make_recipe(PersonalizerRecipe, wanted), Base.load(base)
     folder = personalizer_folder(base, recipe.name or recipe.personalizer)
     steps = train_personalizer(dataset, loaded, recipe, out, resume=not restart)
     _follow(steps, recipe.epochs + recipe.warm_start, f"train {recipe.personalizer}", 0)
@@ -208,8 +208,18 @@ def _follow(steps: Iterator[Numbered], total: int, what: str, done: int) -> None
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _parse_settings(settings: list[str]) -> dict[str, object]:
-    """Read `name=value`; values are what they would be in JSON, and else text."""
+def parse_settings(settings: list[str]) -> dict[str, object]:
+    """Read `name=value`; values are what they would be in JSON, and else text.
+
+    Args:
+        settings: as typed.
+
+    Returns:
+        values by name.
+
+    Raises:
+        UsageError: one has no equals sign.
+    """
     read: dict[str, object] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
@@ -222,8 +232,19 @@ def _parse_settings(settings: list[str]) -> dict[str, object]:
     return read
 
 
-def _make_recipe(kind: type[Recipe], wanted: dict[str, object]) -> Recipe:
-    """Make a recipe of what was asked for; what was not is the recipe's own choice."""
+def make_recipe(kind: type[Recipe], wanted: dict[str, object]) -> Recipe:
+    """Make a recipe of what was asked for; what was not is the recipe's own choice.
+
+    Args:
+        kind: of recipe.
+        wanted: values by name.
+
+    Returns:
+        the recipe.
+
+    Raises:
+        UsageError: an unknown name, or a value out of range.
+    """
     known = [field.name for field in msgspec.structs.fields(kind)]
     for name in wanted:
         if name not in known:

@@ -198,11 +198,12 @@ def _train(material: _Material, recipe: BackboneRecipe, out: Path, teacher: Run 
         started, index = time.perf_counter(), len(epochs)
         batches = make_batches(material.windows, recipe, lists, index)
         losses = train_epoch(model, average, material.loss, batches, optimizer, recipe, epochs, ranks)
+        trained = round(time.perf_counter() - started, 3)
         ndcg = None if recipe.refit else ranks.agree(lambda: ndcg_at_k(validation_ranks(average, material.validation), 10))
         is_best = ndcg is None or ndcg > max((epoch.validation_ndcg or 0.0 for epoch in epochs), default=-1.0)
         best = snapshot(average) if is_best else best
         seconds = round(time.perf_counter() - started, 3)
-        epochs = (*epochs, Epoch(index, len(losses), float(np.mean(losses)), ndcg, is_best, seconds))
+        epochs = (*epochs, Epoch(index, len(losses), float(np.mean(losses)), ndcg, is_best, seconds, trained))
         if ranks.first:
             checkpoint = Checkpoint(model.state_dict(), average.state_dict(), best, optimizer_tensors(optimizer), epochs)
             save_checkpoint(out / CHECKPOINT, checkpoint)

@@ -39,6 +39,7 @@ class Epoch(Struct, frozen=True, forbid_unknown_fields=True):
         validation_ndcg: NDCG@10 on validation after the epoch; None in a refit, which has nothing to validate with.
         best: no earlier epoch was as good, so its weights were kept; in a refit, every epoch.
         seconds: what it took, validation included.
+        training_seconds: the same without validation; None in runs of earlier versions.
     """
 
     index: int
@@ -47,6 +48,7 @@ class Epoch(Struct, frozen=True, forbid_unknown_fields=True):
     validation_ndcg: float | None
     best: bool
     seconds: float
+    training_seconds: float | None = None
 
     def __str__(self) -> str:
         """Say it in a line, for people."""

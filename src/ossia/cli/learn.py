@@ -73,6 +73,12 @@ def train(
     teacher: Annotated[
         Path | None, typer.Option("--teacher", metavar="RUN", help="Distill: learn from this run's rankings as well.")
     ] = None,
+    item_vectors: Annotated[
+        Path | None,
+        typer.Option(
+            "--item-vectors", metavar="FILE", help="Item rows begin at these vectors: .safetensors, or .npy and .json."
+        ),
+    ] = None,
     dim: Annotated[int | None, typer.Option("--dim", help="Width of item vectors and user states.")] = None,
     epochs: EpochsOption = None,
     seed: SeedOption = None,
@@ -97,9 +103,9 @@ def train(
         raise UsageError("train: expected --base and --personalizer together, got one of them")
     dataset = Dataset.load(data)
     if base is None or personalizer is None:
-        _train_backbone(dataset, data, out, wanted | {"backbone": backbone}, teacher, restart, as_json)
-    elif teacher is not None:
-        raise UsageError("train: expected --teacher or --base, got both")
+        _train_backbone(dataset, data, out, wanted | {"backbone": backbone}, (teacher, item_vectors), restart, as_json)
+    elif teacher or item_vectors:
+        raise UsageError("train: expected --teacher and --item-vectors for a backbone, got them with --base")
     else:
         _train_personalizer(dataset, base, out, wanted | {"personalizer": personalizer}, restart, as_json)
 
@@ -128,7 +134,7 @@ def _train_backbone(
     data: Path,
     out: Path,
     wanted: dict[str, object],
-    teacher: Path | None,
+    beside: tuple[Path | None, Path | None],
     restart: bool,
     as_json: bool,
 ) -> None:
@@ -139,7 +145,8 @@ def _train_backbone(
     recipe, first = _make_recipe(BackboneRecipe, wanted), os.environ.get("RANK", "0") == "0"  # torchrun numbers its processes
     if restart and first:
         _throw_away(out)
-    steps = train_backbone(dataset, recipe, out, teacher=load_run(teacher) if teacher else None)
+    teacher, vectors = beside
+    steps = train_backbone(dataset, recipe, out, teacher=load_run(teacher) if teacher else None, item_vectors=vectors)
     if not first:
         for _ in steps:
             pass

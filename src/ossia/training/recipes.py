@@ -67,6 +67,7 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         seed: of everything that is random.
         device: `cpu`, `cuda` or `cuda:N`.
         distillation: what is learned from a teacher beside the log; None without one.
+        item_vectors: SHA-256 of the file of side vectors that item rows begin at; decided when training begins, empty without.
     """
 
     backbone: Literal["sasrec"] = "sasrec"
@@ -90,6 +91,7 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     seed: Annotated[int, Meta(ge=0)] = 0
     device: Annotated[str, Meta(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
     distillation: Distillation | None = None
+    item_vectors: str = ""
 
     def resolve(self, items: int) -> "BackboneRecipe":
         """Check every setting and decide what was left open.

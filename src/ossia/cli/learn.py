@@ -67,7 +67,7 @@ class Command(msgspec.Struct, frozen=True):
 def train(
     data: DataArgument,
     out: OutOption,
-    backbone: Annotated[str, typer.Option("--backbone", help="What to train: sasrec.")] = "sasrec",
+    backbone: Annotated[str, typer.Option("--backbone", help="What to train: sasrec, caser or gru4rec.")] = "sasrec",
     base: Annotated[Path | None, typer.Option("--base", help="Train a personalizer on this frozen base.")] = None,
     personalizer: Annotated[str | None, typer.Option("--personalizer", metavar="NAME", help="With --base: chord.")] = None,
     teacher: Annotated[

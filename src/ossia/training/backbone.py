@@ -22,8 +22,8 @@ import torch
 from torch import nn
 from torch.optim import Adam, Optimizer
 
-from ossia.backbones import SASRec
-from ossia.data import Cases, Dataset, item_counts, leave_one_out
+from ossia.backbones import Backbone
+from ossia.data import Cases, Dataset, item_counts
 from ossia.errors import ArtifactError, DataError, UsageError
 from ossia.evaluation import ndcg_at_k
 from ossia.files import sha256_file, write_whole
@@ -125,8 +125,8 @@ class _Material:
 
 def _material(data: Dataset, recipe: BackboneRecipe, side: dict[str, np.ndarray]) -> _Material:
     """Split the log, cut windows, prepare negatives."""
-    split = leave_one_out(data.histories)
-    windows = cut_windows(split.train, recipe.length)
+    split = data.split()
+    windows = cut_windows(split.train, recipe.window)
     if not len(windows) or not len(split.validation):
         raise DataError("data: expected a user with at least two training events and one to validate with, found none")
     counts = torch.from_numpy(item_counts(split.train, data.items)).to(recipe.device)
@@ -217,7 +217,7 @@ def _prepare(
     return lists
 
 
-def make_optimizer(model: SASRec, recipe: BackboneRecipe) -> Optimizer:
+def make_optimizer(model: Backbone, recipe: BackboneRecipe) -> Optimizer:
     """Make Adam over all of a model's parameters.
 
     Args:
@@ -235,8 +235,8 @@ def make_optimizer(model: SASRec, recipe: BackboneRecipe) -> Optimizer:
 
 
 def train_epoch(
-    model: SASRec,
-    average: SASRec,
+    model: Backbone,
+    average: Backbone,
     loss: NextItemLoss | DistilledLoss,
     batches: Iterable[Batch],
     optimizer: Optimizer,
@@ -279,7 +279,7 @@ def train_epoch(
 
 
 def _fit(
-    model: SASRec,
+    model: Backbone,
     loss: NextItemLoss | DistilledLoss,
     batches: Iterable[Batch],
     optimizer: Optimizer,

@@ -29,13 +29,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ossia.backbones import SASRec
-from ossia.training.losses import Proposal, log_total
+from ossia.backbones import Backbone
+from ossia.training.losses import Hits, Proposal, log_total
 from ossia.training.recipes import Distillation
 from ossia.training.teacher import TaughtBatch
 from ossia.types import ABSENT
 
-DistilledLoss: TypeAlias = Callable[[SASRec, TaughtBatch, torch.Generator], Tensor]
+DistilledLoss: TypeAlias = Callable[[Backbone, TaughtBatch, torch.Generator], Tensor]
 """`(student, batch, generator) -> mean loss of the batch's events`, as `fit` calls it."""
 
 LOWEST = -1e4
@@ -137,7 +137,7 @@ def distilled_loss(
     """
     every, none = torch.arange(len(proposal.log_q), device=proposal.log_q.device), torch.zeros_like(proposal.log_q)
 
-    def loss(student: SASRec, batch: TaughtBatch, generator: torch.Generator) -> Tensor:
+    def loss(student: Backbone, batch: TaughtBatch, generator: torch.Generator) -> Tensor:
         real = batch.inputs != ABSENT
         others, shift = (every, none) if kind == "full_softmax" else _draw(proposal, negatives, generator)
         known = torch.cat([batch.targets[real][:, None], batch.lists], 1)
@@ -162,7 +162,7 @@ class _Rest(NamedTuple):
     states: Tensor
     vectors: Tensor
     shift: Tensor
-    hits: Tensor
+    hits: Hits
 
     def total(self, target: Tensor, tau: float = 1.0) -> Tensor:
         """T, with the target in it where the list does not have it."""
@@ -170,7 +170,9 @@ class _Rest(NamedTuple):
 
     def best(self) -> Tensor:
         """The highest score among the negatives; it gets no gradient."""
-        return (self.states.detach() @ self.vectors.detach().T).masked_fill_(self.hits, LOWEST).amax(1)
+        scores = self.states.detach() @ self.vectors.detach().T
+        scores[self.hits] = LOWEST
+        return scores.amax(1)
 
 
 def _soft(
@@ -193,12 +195,11 @@ def _draw(
     return drawn, times.log() - torch.tensor(float(negatives)).log() - proposal.log_q[drawn]
 
 
-def _members(others: Int[Tensor, " others"], known: Int[Tensor, "events known"]) -> Tensor:
-    """Mark, for each event, which of the others (in rising order) are among its known items."""
+def _members(others: Int[Tensor, " others"], known: Int[Tensor, "events known"]) -> Hits:
+    """Find, for each event, which of the others (in rising order) are among its known items."""
     place = torch.searchsorted(others, known).clamp_max(len(others) - 1)
-    place = place.where(others[place] == known, len(others))
-    marks = torch.zeros(len(known), len(others) + 1, dtype=torch.bool, device=known.device)
-    return marks.scatter_(1, place, True)[:, :-1]
+    found = others[place] == known
+    return found.nonzero()[:, 0], place[found]
 
 
 def _shares(teacher: Float[Tensor, "events top"], chosen: Tensor) -> Float[Tensor, "events top"]:

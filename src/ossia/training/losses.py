@@ -21,15 +21,18 @@ from math import log
 from typing import Literal, TypeAlias, cast
 
 import torch
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Float, Float32, Int
 from torch import Tensor
 from torch.nn import functional
 
-from ossia.backbones import SASRec
+from ossia.backbones import Backbone
 from ossia.training.batches import Batch
 from ossia.types import ABSENT
 
-NextItemLoss: TypeAlias = Callable[[SASRec, Batch, torch.Generator], Tensor]
+Hits: TypeAlias = tuple[Int[Tensor, " hits"], Int[Tensor, " hits"]]
+"""The events and the draws of the pairs that must not count against each other."""
+
+NextItemLoss: TypeAlias = Callable[[Backbone, Batch, torch.Generator], Tensor]
 """`(backbone, batch, generator) -> mean loss of the batch's events`, as `fit` calls it."""
 
 FLOAT32_ITEMS = 1 << 16
@@ -124,9 +127,31 @@ def sampled_softmax(
         the mean loss in nats.
     """
     positive = (states * target_vectors).sum(1)
-    hits = negatives == targets[:, None]
+    hits = find_hits(targets, negatives)
     total = _LogTotal.apply(states, negative_vectors, -log(len(negatives)) - log_q[negatives], hits, positive)  # type: ignore[no-untyped-call]
     return cast(Tensor, (total - positive).mean())
+
+
+def find_hits(targets: Int[Tensor, " events"], negatives: Int[Tensor, " negatives"]) -> Hits:
+    """Find the draws that hit an event's own target, without comparing every event with every draw.
+
+    Args:
+        targets: the item of each event.
+        negatives: item rows, drawn with replacement, in any order.
+
+    Returns:
+        the event and the draw of each hit.
+
+    Example:
+        >>> [hit.tolist() for hit in find_hits(torch.tensor([4, 7]), torch.tensor([7, 2, 7]))]
+        [[1, 1], [0, 2]]
+    """
+    ordered, draws = negatives.sort(stable=True)
+    first, behind = torch.searchsorted(ordered, targets), torch.searchsorted(ordered, targets, right=True)
+    counts = behind - first
+    events = torch.repeat_interleave(torch.arange(len(targets), device=targets.device), counts)
+    rank = torch.arange(len(events), device=targets.device) - (counts.cumsum(0) - counts)[events]
+    return events, draws[first[events] + rank]
 
 
 def bce(
@@ -215,12 +240,12 @@ def next_item_loss(
         what `fit` minimizes.
     """
 
-    def full(backbone: SASRec, batch: Batch, _: torch.Generator) -> Tensor:
+    def full(backbone: Backbone, batch: Batch, _: torch.Generator) -> Tensor:
         real = batch.inputs != ABSENT
         states = backbone.encode(backbone.items(batch.inputs.clamp_min(0)), batch.positions, batch.pieces)
         return full_softmax(states[real], batch.targets[real], backbone.items.weight)
 
-    def sampled(backbone: SASRec, batch: Batch, generator: torch.Generator) -> Tensor:
+    def sampled(backbone: Backbone, batch: Batch, generator: torch.Generator) -> Tensor:
         real, drawn = batch.inputs != ABSENT, proposal.draw(negatives, generator)
         targets = batch.targets[real]
         # One lookup for all three: backward, each would fill a gradient as large as the item table.
@@ -240,7 +265,7 @@ def log_total(
     states: Float[Tensor, "events dim"],
     negative_vectors: Float[Tensor, "negatives dim"],
     shift: Float[Tensor, " negatives"],
-    hits: Bool[Tensor, "events negatives"],
+    hits: Hits,
     positive: Float[Tensor, " events"],
 ) -> Float[Tensor, " events"]:
     """Log of what an event's own score and the negatives' add up to.
@@ -251,7 +276,7 @@ def log_total(
         states: user states.
         negative_vectors: rows of the item table, shared by all events.
         shift: log of how many items each stands for.
-        hits: what is left out.
+        hits: the events and the negatives of what is left out.
         positive: p.
 
     Returns:
@@ -273,10 +298,11 @@ class _LogTotal(torch.autograd.Function):
         states: Tensor,
         negative_vectors: Tensor,
         shift: Tensor,
-        hits: Tensor,
+        hits: Hits,
         positive: Tensor,
     ) -> Tensor:
-        scores = torch.addmm(shift, states, negative_vectors.T).masked_fill_(hits, -torch.inf)
+        scores = torch.addmm(shift, states, negative_vectors.T)
+        scores[hits] = -torch.inf
         largest = torch.maximum(scores.amax(1), positive)  # finite, for the positive is
         shares = scores.sub_(largest[:, None]).exp_()
         own = (positive - largest).exp()

@@ -32,7 +32,7 @@ from torch import Tensor
 from ossia.adaptation import Base
 from ossia.adaptation.allocate import GAIN
 from ossia.adaptation.personalizer_manifest import personalizer_folder
-from ossia.data import Cases, Dataset, Histories, leave_one_out
+from ossia.data import Cases, Dataset, Histories
 from ossia.errors import DataError, UsageError
 from ossia.personalizers import PERSONALIZERS, Chord
 from ossia.training.checkpoint import optimizer_tensors, restore_optimizer, snapshot
@@ -111,7 +111,7 @@ def choose_events(data: Dataset, recipe: PersonalizerRecipe) -> tuple[Cases, Cas
     Raises:
         DataError: fewer than two cases for one of them.
     """
-    split = leave_one_out(data.histories)
+    split = data.split()
     shuffled = np.random.default_rng((recipe.seed, 0)).permutation(len(split.validation))
     if recipe.events == "training":
         learn, select = _newest_events(split.train, recipe.cuts), take_cases(split.validation, shuffled)
@@ -184,7 +184,7 @@ def _train(
         save_state(folder, State(chord.state_dict(), best, optimizer_tensors(optimizer), epochs), recipe, data.hash, base)
         yield epochs[-1]
     chord.load_state_dict(best)
-    rows = choose_beta(frozen, leave_one_out(data.histories).validation, seed=recipe.seed)
+    rows = choose_beta(frozen, data.split().validation, seed=recipe.seed)
     release(path, frozen, chord.cpu(), material.learn, material.select, rows, recipe, data.hash, epochs)
     shutil.rmtree(folder, ignore_errors=True)
 

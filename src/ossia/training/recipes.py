@@ -17,6 +17,17 @@ Size: TypeAlias = Annotated[int, Meta(ge=1)]
 FULL_SOFTMAX_ITEMS = 5_000
 """Up to here the exact loss costs about what sampling does."""
 
+WINDOW = 50
+"""Events in a training window of a backbone that reads fewer: its states are made each from its own last few events."""
+
+SIZES: dict[str, dict[str, int]] = {
+    "sasrec": {"length": 50, "blocks": 2, "heads": 2, "hidden": 256},
+    "caser": {"length": 5, "vertical": 4, "horizontal": 16},
+    "gru4rec": {"length": 50, "layers": 1, "hidden": 128},
+}
+"""The sizes that each backbone has besides `dim`, and what they are where a recipe leaves them open."""
+
+
 DENSE_ITEMS = 100_000
 """Up to here the item table is moved as a whole at every step; above, a pass over it costs more than the rest of the step."""
 
@@ -44,13 +55,18 @@ class Distillation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to train a backbone.
 
+    A size that is None is the backbone's own (`SIZES`); one that the backbone does not have must be None.
+
     Attributes:
         backbone: a name in `BACKBONES`.
         dim: width of item vectors and user states.
         length: the longest history the model reads, in events.
-        blocks: transformer blocks.
-        heads: attention heads; divides `dim`.
-        hidden: inner width of the feed-forward networks.
+        blocks: SASRec's transformer blocks.
+        heads: SASRec's attention heads; divides `dim`.
+        hidden: inner width of SASRec's feed-forward networks; width of GRU4Rec's memories.
+        layers: GRU4Rec's recurrent layers.
+        vertical: Caser's vertical filters.
+        horizontal: Caser's horizontal filters of each height.
         dropout: probability of dropping a value in training.
         loss: `auto` is `full_softmax` up to 5,000 items and `sampled_softmax` above.
         calibration: of `gbce`: 0 is plain binary cross-entropy, 1 makes scores estimate probabilities.
@@ -70,12 +86,15 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         item_vectors: SHA-256 of the file of side vectors that item rows begin at; decided when training begins, empty without.
     """
 
-    backbone: Literal["sasrec"] = "sasrec"
+    backbone: Literal["sasrec", "caser", "gru4rec"] = "sasrec"
     dim: Size = 64
-    length: Size = 50
-    blocks: Size = 2
-    heads: Size = 2
-    hidden: Size = 256
+    length: Size | None = None
+    blocks: Size | None = None
+    heads: Size | None = None
+    hidden: Size | None = None
+    layers: Size | None = None
+    vertical: Size | None = None
+    horizontal: Size | None = None
     dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.2
     loss: Literal["auto", "full_softmax", "sampled_softmax", "bce", "gbce"] = "auto"
     calibration: Annotated[float, Meta(ge=0, le=1)] = 0.75
@@ -103,7 +122,7 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             the recipe as it will be run and written down.
 
         Raises:
-            UsageError: a setting is out of range, or the device is not there; names it.
+            UsageError: a setting is out of range, the backbone has no such size, or the device is not there; names it.
 
         Example:
             >>> BackboneRecipe(epochs=3).resolve(items=12_000).loss
@@ -113,7 +132,8 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             recipe = msgspec.convert(msgspec.to_builtins(self), BackboneRecipe)  # ranges are checked on decoding only
         except msgspec.ValidationError as error:
             raise UsageError(f"recipe: {error}") from error
-        if recipe.dim % recipe.heads:
+        recipe = msgspec.structs.replace(recipe, **recipe.sizes)
+        if recipe.heads and recipe.dim % recipe.heads:
             raise UsageError(f"recipe: expected heads that divide dim {recipe.dim}, got {recipe.heads}")
         check_device(recipe.device)
         if recipe.distillation and recipe.loss in ("bce", "gbce"):
@@ -126,6 +146,29 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if optimizer == "rows" and loss == "full_softmax":
             raise UsageError("recipe: expected item_optimizer dense for full_softmax, which touches every row, got rows")
         return msgspec.structs.replace(recipe, loss=loss, item_optimizer=optimizer)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes of the recipe's backbone, besides `dim`: those that were chosen, and its own for the others.
+
+        Raises:
+            UsageError: a size was chosen that this backbone does not have; names it.
+
+        Example:
+            >>> BackboneRecipe(backbone="gru4rec", hidden=64).sizes
+            {'length': 50, 'layers': 1, 'hidden': 64}
+        """
+        own = SIZES[self.backbone]
+        chosen = {name: getattr(self, name) for name in dict.fromkeys(name for sizes in SIZES.values() for name in sizes)}
+        for name in (name for name, value in chosen.items() if value is not None and name not in own):
+            raise UsageError(f"recipe: expected a size that {self.backbone} has (dim, {', '.join(own)}), got {name}")
+        return {name: default if chosen[name] is None else chosen[name] for name, default in own.items()}
+
+    @property
+    def window(self) -> int:
+        """Events per training window, at the most."""
+        length = self.sizes["length"]
+        return max(length, WINDOW) if self.backbone == "caser" else length
 
 
 def check_device(name: str) -> torch.device:

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from ossia.backbones import SASRec
+from ossia.backbones import Backbone
 from ossia.errors import ArtifactError, UsageError
 from ossia.files import sha256_file
 from ossia.training.batches import Batch, Windows, group_at_random
@@ -114,7 +114,7 @@ def read_lists(teacher: Run | None, windows: Windows, recipe: BackboneRecipe, ou
     return teacher_lists(teacher.backbone.to(recipe.device), windows, recipe.distillation.top, out)
 
 
-def teacher_lists(teacher: SASRec, windows: Windows, top: int, out: Path) -> np.ndarray:
+def teacher_lists(teacher: Backbone, windows: Windows, top: int, out: Path) -> np.ndarray:
     """Return the teacher's lists for all training events; made if they are not there, or not yet whole.
 
     Args:
@@ -178,7 +178,7 @@ def _targets_of(
     return first[window] + windows.sizes[window] - 1 - batch.positions.numpy()[real]
 
 
-def _append(teacher: SASRec, windows: Windows, top: int, path: Path, events: int) -> None:
+def _append(teacher: Backbone, windows: Windows, top: int, path: Path, events: int) -> None:
     """Write the records that are missing, chunk by chunk."""
     header = BytesIO()
     shape = {"descr": np.lib.format.dtype_to_descr(record(top)), "fortran_order": False, "shape": (events,)}
@@ -207,7 +207,7 @@ def _chunks(windows: Windows, done: int, events: int) -> Iterator[Int64[np.ndarr
 
 
 @torch.no_grad()
-def _records(teacher: SASRec, batch: Batch, sizes: Int64[np.ndarray, " chunk"], top: int) -> np.ndarray:
+def _records(teacher: Backbone, batch: Batch, sizes: Int64[np.ndarray, " chunk"], top: int) -> np.ndarray:
     """Rank the catalog for each event of a batch; the records come in the order of windows."""
     vectors = teacher.eval().items.weight
     batch = batch.to(vectors.device)

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from ossia.backbones import SASRec
+from ossia.backbones import Backbone
 from ossia.backbones.ranker import AnyHistory, encode
 from ossia.data import Cases, Histories
 
@@ -45,7 +45,7 @@ def choose_cases(cases: Cases, most: int, seed: int) -> Cases:
     return Cases(Histories(items, offsets), cases.targets[chosen], cases.users[chosen])
 
 
-def validation_ranks(backbone: SASRec, cases: Cases) -> Int64[np.ndarray, " cases"]:
+def validation_ranks(backbone: Backbone, cases: Cases) -> Int64[np.ndarray, " cases"]:
     """Rank every case's target in the whole catalog, seen items removed, ties against us.
 
     Args:

@@ -196,7 +196,7 @@ def _train(material: _Material, recipe: BackboneRecipe, out: Path, teacher: Run 
         yield epochs[-1]
 
 
-def _begin(material: _Material, recipe: BackboneRecipe) -> SASRec:
+def _begin(material: _Material, recipe: BackboneRecipe) -> Backbone:
     """Make the model as it is before the first step."""
     model = build(recipe, len(material.item_ids))
     if material.side:

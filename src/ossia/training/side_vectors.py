@@ -23,7 +23,7 @@ from jaxtyping import Float32
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ossia.backbones.sasrec import INIT_STD
+from ossia.backbones.backbone import INIT_STD
 from ossia.errors import DataError
 
 

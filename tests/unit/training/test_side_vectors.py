@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from ossia.backbones.sasrec import INIT_STD
+from ossia.backbones.backbone import INIT_STD
 from ossia.data import Dataset, synthetic
 from ossia.errors import DataError, UsageError
 from ossia.training import BackboneRecipe, train_backbone

@@ -94,7 +94,9 @@ def measure(items: int, dim: int, events: int, optimizer: str) -> dict[str, obje
             asked = json.dumps([items, dim, events, optimizer, epochs, f"{folder}/RUN"])
             child = subprocess.run([sys.executable, __file__, "--one", asked], stdout=subprocess.PIPE, check=True)
             parts.append(json.loads(child.stdout))
-        return {"items": items, **parts[0], "peak_resumed_bytes": parts[1]["peak_bytes"]}
+        row = {"items": items, **parts[0], "peak_resumed_bytes": parts[1]["peak_bytes"]}
+        say(json.dumps(row))
+        return row
 
 
 def say(text: str) -> None:

@@ -77,6 +77,12 @@ def train(
         Path | None,
         typer.Option("--refit", metavar="RUN", help="Train once more with this run's settings, on validation events too."),
     ] = None,
+    item_vectors: Annotated[
+        Path | None,
+        typer.Option(
+            "--item-vectors", metavar="FILE", help="Item rows begin at these vectors: .safetensors, or .npy and .json."
+        ),
+    ] = None,
     dim: Annotated[int | None, typer.Option("--dim", help="Width of item vectors and user states.")] = None,
     epochs: EpochsOption = None,
     seed: SeedOption = None,
@@ -109,9 +115,9 @@ def train(
     if (base is None) != (personalizer is None):
         raise UsageError("train: expected --base and --personalizer together, got one of them")
     if base is None or personalizer is None:
-        _train_backbone(dataset, data, out, {"backbone": backbone} | wanted, teacher, restart, as_json)
-    elif teacher is not None:
-        raise UsageError("train: expected --teacher or --base, got both")
+        _train_backbone(dataset, data, out, {"backbone": backbone} | wanted, (teacher, item_vectors), restart, as_json)
+    elif teacher or item_vectors:
+        raise UsageError("train: expected --teacher and --item-vectors for a backbone, got them with --base")
     else:
         _train_personalizer(dataset, base, out, wanted | {"personalizer": personalizer}, restart, as_json)
 
@@ -140,7 +146,7 @@ def _train_backbone(
     data: Path,
     out: Path,
     wanted: dict[str, object],
-    teacher: Path | None,
+    beside: tuple[Path | None, Path | None],
     restart: bool,
     as_json: bool,
 ) -> None:
@@ -151,7 +157,8 @@ def _train_backbone(
     recipe, first = make_recipe(BackboneRecipe, wanted), os.environ.get("RANK", "0") == "0"  # torchrun numbers its processes
     if restart and first:
         _throw_away(out)
-    steps = train_backbone(dataset, recipe, out, teacher=load_run(teacher) if teacher else None)
+    teacher, vectors = beside
+    steps = train_backbone(dataset, recipe, out, teacher=load_run(teacher) if teacher else None, item_vectors=vectors)
     if not first:
         for _ in steps:
             pass

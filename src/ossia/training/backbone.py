@@ -26,7 +26,7 @@ from ossia.backbones import Backbone
 from ossia.data import Cases, Dataset, item_counts, with_validation
 from ossia.errors import ArtifactError, DataError, UsageError
 from ossia.evaluation import ndcg_at_k
-from ossia.files import write_whole
+from ossia.files import sha256_file, write_whole
 from ossia.training.averaging import blend, keep_at
 from ossia.training.batches import Batch, Windows, cut_windows, epoch_batches
 from ossia.training.checkpoint import (
@@ -47,6 +47,7 @@ from ossia.training.ranks import Ranks, add_gradients, join_ranks, parts, weight
 from ossia.training.recipes import BackboneRecipe
 from ossia.training.rows import RowAdam, RowMean
 from ossia.training.run import BEST, CHECKPOINT, HISTORY, Run, add_session, build, load_run, open_run, write_history
+from ossia.training.side_vectors import read_side_vectors, start_rows
 from ossia.training.teacher import TaughtBatch, read_lists, taught_batches, with_teacher
 from ossia.training.validation import choose_cases, validation_ranks
 
@@ -56,7 +57,13 @@ __all__ = ["Run", "finished", "load_run", "train_backbone"]
 
 
 def train_backbone(
-    data: Dataset, recipe: BackboneRecipe, out: Path | str, *, teacher: Run | None = None, resume: bool = True
+    data: Dataset,
+    recipe: BackboneRecipe,
+    out: Path | str,
+    *,
+    teacher: Run | None = None,
+    item_vectors: Path | None = None,
+    resume: bool = True,
 ) -> Iterator[Epoch]:
     """Train a backbone, or go on with a training that was interrupted.
 
@@ -65,6 +72,7 @@ def train_backbone(
         recipe: the settings; what they leave open is decided here, and written down.
         out: the run's folder: new, empty, or a run of the same data and settings.
         teacher: a run on the same data to distill from, always the same one; None without a teacher.
+        item_vectors: a file of vectors by item id, at which item rows begin (`side_vectors.py`); always the same one.
         resume: whether a run that is there may be taken up.
 
     Returns:
@@ -73,14 +81,16 @@ def train_backbone(
 
     Raises:
         UsageError: a setting is out of range, or differs from the folder's, or the data do; names the field.
-        DataError: there is nothing to train on or to validate with.
+        DataError: there is nothing to train on or to validate with, or the side vectors can't be used.
         ArtifactError: a file of the run is damaged.
 
     Example:
         `for epoch in train_backbone(data, BackboneRecipe(seed=1), Path("RUN")): print(epoch)`
     """
+    side = read_side_vectors(item_vectors) if item_vectors else {}
+    recipe = msgspec.structs.replace(recipe, item_vectors=sha256_file(item_vectors) if item_vectors else "")
     out, resolved = Path(out), with_teacher(recipe, teacher, data.hash).resolve(data.items)
-    material = _material(data, resolved)
+    material = _material(data, resolved, side)
     ranks = join_ranks(resolved.device)
     if ranks.first:
         open_run(out, data, resolved, resume=resume)
@@ -130,13 +140,14 @@ def finished(epochs: tuple[Epoch, ...], recipe: BackboneRecipe) -> bool:
 class _Material:
     """What every epoch works with, and never changes."""
 
-    items: int
+    item_ids: list[str]
+    side: dict[str, np.ndarray]
     windows: Windows
     validation: Cases
     loss: NextItemLoss | DistilledLoss
 
 
-def _material(data: Dataset, recipe: BackboneRecipe) -> _Material:
+def _material(data: Dataset, recipe: BackboneRecipe, side: dict[str, np.ndarray]) -> _Material:
     """Split the log, cut windows, prepare negatives."""
     split = data.split()
     train = with_validation(split) if recipe.refit else split.train
@@ -146,7 +157,7 @@ def _material(data: Dataset, recipe: BackboneRecipe) -> _Material:
     counts = torch.from_numpy(item_counts(train, data.items)).to(recipe.device)
     proposal = Proposal.from_counts(counts, recipe.alpha)
     validation = choose_cases(split.validation, recipe.validation_users, recipe.seed)
-    return _Material(data.items, windows, validation, make_loss(recipe, proposal))
+    return _Material(data.item_ids, side, windows, validation, make_loss(recipe, proposal))
 
 
 def make_loss(recipe: BackboneRecipe, proposal: Proposal) -> NextItemLoss | DistilledLoss:
@@ -189,7 +200,7 @@ def make_batches(
 def _train(material: _Material, recipe: BackboneRecipe, out: Path, teacher: Run | None, ranks: Ranks) -> Iterator[Epoch]:
     """Run the epochs that are missing; rank 0 writes."""
     keep_freed_memory()
-    model, average = (build(recipe, material.items).to(recipe.device) for _ in range(2))
+    model, average = (_begin(material, recipe) for _ in range(2))
     optimizer = make_optimizer(model, recipe)
     best, epochs = _take_up(out, model, average, optimizer, ranks)
     if not finished(epochs, recipe):
@@ -209,6 +220,14 @@ def _train(material: _Material, recipe: BackboneRecipe, out: Path, teacher: Run 
             save_checkpoint(out / CHECKPOINT, checkpoint)
             _write_results(out, checkpoint, weights=is_best)
         yield epochs[-1]
+
+
+def _begin(material: _Material, recipe: BackboneRecipe) -> Backbone:
+    """Make the model as it is before the first step."""
+    model = build(recipe, len(material.item_ids))
+    if material.side:
+        start_rows(model.items.weight, material.item_ids, material.side)
+    return model.to(recipe.device)
 
 
 def _prepare(

@@ -84,6 +84,7 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         device: `cpu`, `cuda` or `cuda:N`.
         refit: learn from the validation events too, for exactly `epochs` epochs; nothing is left to validate with.
         distillation: what is learned from a teacher beside the log; None without one.
+        item_vectors: SHA-256 of the file of side vectors that item rows begin at; decided when training begins, empty without.
     """
 
     backbone: Literal["sasrec", "caser", "gru4rec"] = "sasrec"
@@ -111,6 +112,7 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     device: Annotated[str, Meta(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
     refit: bool = False
     distillation: Distillation | None = None
+    item_vectors: str = ""
 
     def resolve(self, items: int) -> "BackboneRecipe":
         """Check every setting and decide what was left open.

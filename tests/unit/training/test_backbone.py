@@ -61,6 +61,15 @@ def test_an_interrupted_and_resumed_run_is_bit_identical(data: Dataset, whole: P
     assert without_time[0] == without_time[1]
 
 
+def test_a_run_from_before_a_setting_was_added_goes_on(data: Dataset, whole: Path, tmp_path: Path) -> None:
+    list(islice(train_backbone(data, TINY, tmp_path / "RUN"), 1))
+    recipe = msgspec.json.decode((tmp_path / "RUN" / "recipe.json").read_bytes())
+    del recipe["item_optimizer"], recipe["calibration"]
+    (tmp_path / "RUN" / "recipe.json").write_bytes(msgspec.json.encode(recipe))
+    list(train_backbone(data, TINY, tmp_path / "RUN"))
+    assert same_results(whole, tmp_path / "RUN")
+
+
 class Killed(BaseException):
     """Stands for a kill: nothing that the code could catch and tidy up after."""
 

@@ -19,6 +19,13 @@ settings.load_profile("ossia")
 
 MakeBase = Callable[..., Base]
 
+SMALL = {
+    "sasrec": {"dim": 8, "length": 6, "blocks": 2, "heads": 2, "hidden": 16},
+    "caser": {"dim": 8, "length": 4, "vertical": 3, "horizontal": 5},
+    "gru4rec": {"dim": 8, "length": 6, "layers": 2, "hidden": 12},
+}
+"""Small sizes of every backbone."""
+
 
 @pytest.fixture(scope="session")
 def make_base(tmp_path_factory: pytest.TempPathFactory) -> MakeBase:
@@ -55,6 +62,35 @@ def make_base(tmp_path_factory: pytest.TempPathFactory) -> MakeBase:
 
 
 @pytest.fixture(scope="session")
+def base_of(tmp_path_factory: pytest.TempPathFactory) -> MakeBase:
+    """Return a function that publishes any backbone with random weights, at its own small sizes or at others."""
+
+    def make(kind: str, *, items: int = 40, **sizes: int) -> Base:
+        import torch
+
+        from ossia.backbones import BACKBONES
+
+        torch.manual_seed(0)
+        model, rng = BACKBONES[kind](items, **{**SMALL[kind], **sizes}), np.random.default_rng(0)
+        names = [name for name in model.state_dict() if name != "items.weight"]
+        weights = {name: _near_initial(rng, name, model.state_dict()[name].numpy()) for name in names}
+        return write_base(
+            tmp_path_factory.mktemp("base") / "BASE",
+            backbone=kind,
+            shape=model.shape,
+            slots=model.slots(),
+            gates=model.gates(),
+            weights=weights,
+            profile_clip=3.0,
+            item_vectors=_normal(rng, items, model.shape["dim"]),
+            item_ids=[f"item-{row}" for row in range(items)],
+            item_counts=np.sort(rng.integers(1, 100, items)).astype(np.float32)[::-1].copy(),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def base(make_base: MakeBase) -> Base:
     """A tiny base: 8 wide, 2 blocks, 40 items."""
     return make_base()
@@ -69,6 +105,11 @@ def reference_base(make_base: MakeBase) -> Base:
 def _parts(dim: int, hidden: int) -> list[tuple[str, int, int, str]]:
     attention = [(part, dim, dim, "attention") for part in ("query", "key", "value", "output")]
     return [*attention, ("expand", hidden, dim, "feed_forward"), ("contract", dim, hidden, "feed_forward")]
+
+
+def _near_initial(rng: np.random.Generator, name: str, array: np.ndarray) -> np.ndarray:
+    """Leave matrices as they are made, and move norms and biases away from their special values."""
+    return array.copy() if array.ndim > 1 and name != "positions.weight" else array + 0.2 * _normal(rng, *array.shape)
 
 
 def _normal(rng: np.random.Generator, *shape: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ossia.adaptation import Adaptation, Base, Dense, LowRank, apply, decode_payload, encode_payload
-from ossia.device import DEFAULT_RUNTIME, NUMPY, rerank
+from ossia.device import NUMPY, open_session, rerank
 from ossia.device import engine as native
 from ossia.device.linear import INTEGER
 from ossia.device.ranking import top_k
@@ -32,9 +32,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_where_there_is_a_compiler_there_is_an_engine_and_it_is_the_default() -> None:
+def test_where_there_is_a_compiler_there_is_an_engine_and_it_is_the_default(base: Base) -> None:
     assert native.library() is not None, "`pip install` did not compile engine/: see its messages with `pip install -v .`"
-    assert DEFAULT_RUNTIME == "engine"
+    assert isinstance(open_session(base).plain.ranker, native.EngineRanker)
 
 
 @pytest.fixture(scope="module", params=sorted(SHAPES))

@@ -1,5 +1,7 @@
 """Twins on purpose: each backbone's forward in torch and on the device, within 1e-5 of the largest score in float32."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,21 @@ from ossia.backbones.published import from_weights
 from ossia.device.forward import FORWARDS
 from ossia.device.ranking import rerank
 from ossia.device.runtimes import DeviceRanker, numpy_ranker
+from ossia.personalizers import relaxed_slot, weights_at
 from ossia.types import Candidates
 
 BOUND = 1e-5  # of the largest score
+REFERENCE = {
+    "sasrec": {"dim": 64, "length": 50, "hidden": 256},
+    "caser": {"dim": 64, "length": 5, "vertical": 4, "horizontal": 16},
+    "gru4rec": {"dim": 64, "length": 50, "hidden": 128},
+}
+
+
+@pytest.fixture(scope="module", params=BACKBONES)
+def kind_base(request: pytest.FixtureRequest, base_of: Callable[..., Base]) -> Base:
+    """A base of each backbone at its reference size."""
+    return base_of(request.param, items=300, **REFERENCE[request.param])
 
 
 def random_adaptation(base: Base, seed: int) -> Adaptation:
@@ -33,10 +47,10 @@ def twin_scores(ranker: DeviceRanker, history: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_the_device_and_torch_agree_for_any_adaptation(reference_base: Base, seed: int) -> None:
-    items = len(reference_base.table)
-    ranker = numpy_ranker(reference_base, random_adaptation(reference_base, seed))
-    history = np.random.default_rng(seed).integers(0, items, 1 + 7 * seed % 50)
+def test_the_device_and_torch_agree_for_any_adaptation(kind_base: Base, seed: int) -> None:
+    items = len(kind_base.table)
+    ranker = numpy_ranker(kind_base, random_adaptation(kind_base, seed))
+    history = np.random.default_rng(seed).integers(0, items, 1 + 7 * seed % kind_base.manifest.shape["length"])
     everything = Candidates(np.arange(items))
     expected, got = twin_scores(ranker, history), ranker.scores(history, everything)
     held = np.isfinite(expected)
@@ -45,6 +59,24 @@ def test_the_device_and_torch_agree_for_any_adaptation(reference_base: Base, see
     assert np.abs(got[held] - expected[held]).max() <= bound
     best = rerank(ranker, history, everything, 10).items
     assert np.abs(expected[best] - np.sort(expected)[::-1][:10]).max() <= bound  # equal but for swaps within the bound
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_widths_per_user_in_torch_are_the_codes_of_a_device(kind_base: Base, seed: int) -> None:
+    """What personalizers learn with: a batch of users, each with codes of their own, through the joint."""
+    random, alphabet, length = np.random.default_rng(seed), (0, 2, 4, 8), kind_base.manifest.shape["length"]
+    codes = random.integers(0, 4, (3, kind_base.channels)).astype(np.uint8)
+    steps = torch.from_numpy((codes[:, None] > np.arange(3)[:, None]).astype(np.float32))
+    histories = random.integers(0, len(kind_base.table), (3, length))
+    twin, joint = (
+        from_weights(numpy_ranker(kind_base, Adaptation()).weights),
+        relaxed_slot(weights_at(kind_base, alphabet), steps),
+    )
+    with torch.no_grad():
+        together = twin(torch.from_numpy(histories), slot=joint)[:, -1].numpy()
+    for user, history in enumerate(histories):
+        alone = numpy_ranker(kind_base, Adaptation(codes=codes[user])).state(history)
+        assert np.abs(together[user] - alone).max() <= BOUND * np.abs(alone).max()
 
 
 def test_a_device_can_run_every_backbone_that_can_be_trained() -> None:

@@ -1,8 +1,9 @@
 """Make the vectors that every port of the device must reproduce: `python tests/vectors/make.py [FOLDER]`.
 
-A tiny base (8 wide, 2 blocks, reads 6 events, 13 items), payloads with every term, histories that try every rule, and what
-both arithmetics make of them. Every number comes out of SHA-256, not out of a library's random generator, so that the same
-bytes come out on any machine and with any version of numpy.
+For each backbone a tiny base (8 wide, 13 items), payloads with every term, histories that try every rule, and what both
+arithmetics make of them: SASRec's lie in FOLDER itself, the others' in FOLDER/caser and FOLDER/gru4rec. Every number comes out
+of SHA-256, not out of a library's random generator, so that the same bytes come out on any machine and with any version of
+numpy.
 """
 
 import hashlib
@@ -21,7 +22,18 @@ from ossia.types import Candidates, Slot
 
 HERE = Path(__file__).parent
 NOW, DEVICE = 1_800_000_000, bytes(range(16))
-SHAPE = {"items": 13, "dim": 8, "length": 6, "blocks": 2, "heads": 2, "hidden": 16}
+SHAPES = {
+    "sasrec": {"items": 13, "dim": 8, "length": 6, "blocks": 2, "heads": 2, "hidden": 16},
+    "caser": {"items": 13, "dim": 8, "length": 4, "vertical": 2, "horizontal": 4},
+    "gru4rec": {"items": 13, "dim": 8, "length": 6, "layers": 2, "hidden": 12},
+}
+GATES = {"sasrec": ([1, 0, 0, 1], [1, 1, 1, 0]), "caser": ([1, 0, 1, 0, 1], [0, 1, 1, 1, 0]), "gru4rec": ([0, 1], [1, 1])}
+"""What runs in the adaptations `gates` and `all terms`."""
+DELTAS = {
+    "sasrec": ("blocks.0.value", "blocks.1.output"),
+    "caser": ("horizontal.2", "combine"),
+    "gru4rec": ("layers.0.hidden", "layers.1.input"),
+}
 HISTORIES: dict[str, list[int]] = {
     "full": [4, 0, 11, 7, 2, 9],
     "one event": [5],
@@ -35,9 +47,20 @@ CANDIDATES = [*range(12, -1, -1), -1, 5, 13]  # 5 stands twice: a tie; −1 and 
 
 
 def main(folder: Path) -> None:
-    """Write `base/` and `vectors.json` into `folder`, in place of what was there."""
+    """Write `base/` and `vectors.json` of every backbone, in place of what was there."""
+    for kind in SHAPES:
+        write_vectors(folder_of(folder, kind), kind)
+
+
+def folder_of(folder: Path, kind: str) -> Path:
+    """Name the folder of a backbone: the first one's is `folder` itself."""
+    return folder if kind == "sasrec" else folder / kind
+
+
+def write_vectors(folder: Path, kind: str) -> None:
+    """Write the base of one backbone, and what comes out of it."""
     shutil.rmtree(folder / "base", ignore_errors=True)
-    base = make_base(folder / "base")
+    base = make_base(folder / "base", kind)
     adaptations = make_adaptations(base)
     vectors = {
         "base_id": base.id.hex(),
@@ -53,8 +76,9 @@ def main(folder: Path) -> None:
         ],
         "profiles": {said: profile(base, np.array(history, np.int32)) for said, history in HISTORIES.items()},
         "vectors": with_vectors(base, adaptations["all terms"]),
-        "session": session_events(base, adaptations),
     }
+    if kind == "sasrec":  # a session's rules are the same whatever ranks
+        vectors["session"] = session_events(base, adaptations)
     (folder / "vectors.json").write_text(to_json(vectors))
 
 
@@ -65,54 +89,87 @@ def numbers(name: str, *shape: int) -> np.ndarray:
     return ((np.frombuffer(blocks, "<u2")[:count] - 32767.5) / 32767.5).astype(np.float32).reshape(shape)
 
 
-def make_base(path: Path) -> Base:
-    """Publish the tiny SASRec."""
-    dim, hidden = SHAPE["dim"], SHAPE["hidden"]
+def sasrec_parts(shape: dict[str, int]) -> tuple[list[Slot], list[str], list[str]]:
+    """Name SASRec's slots, gates and norms."""
+    dim, hidden = shape["dim"], shape["hidden"]
     parts = [(part, dim, dim, "attention") for part in ("query", "key", "value", "output")]
     parts += [("expand", hidden, dim, "feed_forward"), ("contract", dim, hidden, "feed_forward")]
-    blocks = [f"blocks.{index}" for index in range(SHAPE["blocks"])]
+    blocks = [f"blocks.{index}" for index in range(shape["blocks"])]
     slots = [
         Slot(f"{block}.{part}", channels, inputs, f"{block}.{gate}")
         for block in blocks
         for part, channels, inputs, gate in parts
     ]
     gates = [f"{block}.{gate}" for block in blocks for gate in ("attention", "feed_forward")]
-    weights = {"positions.weight": numbers("positions", SHAPE["length"], dim)}
+    return slots, gates, ["norm", *(f"{gate}_norm" for gate in gates)]
+
+
+def caser_parts(shape: dict[str, int]) -> tuple[list[Slot], list[str], list[str]]:
+    """Name Caser's slots, gates and norms."""
+    dim, length, vertical, horizontal = (shape[name] for name in ("dim", "length", "vertical", "horizontal"))
+    slots = [Slot("vertical", vertical, length, "vertical")]
+    slots += [Slot(f"horizontal.{k}", horizontal, k * dim, f"horizontal.{k}") for k in range(1, length + 1)]
+    return [*slots, Slot("combine", dim, vertical * dim + horizontal * length)], [slot.name for slot in slots], ["norm"]
+
+
+def gru4rec_parts(shape: dict[str, int]) -> tuple[list[Slot], list[str], list[str]]:
+    """Name GRU4Rec's slots, gates and norms."""
+    dim, hidden = shape["dim"], shape["hidden"]
+    parts = [("input", 3 * hidden, dim), ("hidden", 3 * hidden, hidden), ("output", dim, hidden)]
+    layers = [f"layers.{index}" for index in range(shape["layers"])]
+    slots = [Slot(f"{layer}.{part}", channels, inputs, layer) for layer in layers for part, channels, inputs in parts]
+    return slots, layers, ["norm", *(f"{layer}.norm" for layer in layers)]
+
+
+PARTS = {"sasrec": sasrec_parts, "caser": caser_parts, "gru4rec": gru4rec_parts}
+
+
+def make_base(path: Path, kind: str) -> Base:
+    """Publish a tiny backbone."""
+    shape = SHAPES[kind]
+    slots, gates, norms = PARTS[kind](shape)
+    dim = shape["dim"]
+    weights = {"positions.weight": numbers("positions", shape["length"], dim)} if kind == "sasrec" else {}
     for slot in slots:
         weights[f"{slot.name}.weight"] = numbers(slot.name, slot.channels, slot.inputs) * np.float32(math.sqrt(3 / slot.inputs))
         weights[f"{slot.name}.bias"] = numbers(f"{slot.name} bias", slot.channels) * np.float32(0.25)
-    for norm in ("norm", *(f"{gate}_norm" for gate in gates)):
+    for norm in norms:
         weights[f"{norm}.weight"] = 1 + numbers(f"{norm} weight", dim) * np.float32(0.25)
         weights[f"{norm}.bias"] = numbers(f"{norm} bias", dim) * np.float32(0.25)
     return write_base(
         path,
-        backbone="sasrec",
-        shape=SHAPE,
+        backbone=kind,
+        shape=shape,
         slots=slots,
         gates=gates,
         weights=weights,
         profile_clip=1.5,
-        item_vectors=numbers("items", SHAPE["items"], dim),
-        item_ids=[f"item-{row}" for row in range(SHAPE["items"])],
+        item_vectors=numbers("items", shape["items"], dim),
+        item_ids=[f"item-{row}" for row in range(shape["items"])],
         item_counts=np.array([13, 12, 14, 10, 9, 8, 7, 7, 5, 4, 3, 2, 1], np.float32),  # row 2 leads; 6 and 7 tie
     )
 
 
 def make_adaptations(base: Base) -> dict[str, Adaptation]:
     """Draw each term by itself, then all together."""
+    kind, sizes = base.manifest.backbone, {slot.name: (slot.channels, slot.inputs) for slot in base.manifest.slots}
     codes, rows = _codes("codes", base.channels), _codes("rows", len(base.table))
     deltas = tuple(
-        LowRank(name, numbers(f"{name} left", 8, 2).astype(np.float16), numbers(f"{name} right", 2, 8).astype(np.float16))
-        for name in ("blocks.0.value", "blocks.1.output")
+        LowRank(
+            name,
+            numbers(f"{name} left", sizes[name][0], 2).astype(np.float16),
+            numbers(f"{name} right", 2, sizes[name][1]).astype(np.float16),
+        )
+        for name in DELTAS[kind]
     )
-    gates = np.array([1, 0, 0, 1], np.uint8)
+    gates, most = (np.array(runs, np.uint8) for runs in GATES[kind])
     return {
         "base": Adaptation(),
         "codes": Adaptation(codes=codes),
         "rows": Adaptation(rows=rows),
         "gates": Adaptation(gates=gates),
-        "all gates off": Adaptation(gates=np.zeros(4, np.uint8)),
-        "all terms": Adaptation(np.array([1, 1, 1, 0], np.uint8), codes, deltas, rows),
+        "all gates off": Adaptation(gates=np.zeros(len(gates), np.uint8)),
+        "all terms": Adaptation(most, codes, deltas, rows),
     }
 
 
@@ -159,7 +216,7 @@ def profile(base: Base, history: np.ndarray) -> dict[str, Any]:
 
 def with_vectors(base: Base, adaptation: Adaptation) -> dict[str, Any]:
     """Give a case whose candidates bring their own vectors; the third is not finite, the last has no row."""
-    vectors, items = numbers("vectors", 4, SHAPE["dim"]), np.array([3, 8, 0, -1], np.int32)
+    vectors, items = numbers("vectors", 4, base.manifest.shape["dim"]), np.array([3, 8, 0, -1], np.int32)
     vectors[2, 1] = np.inf
     history, candidates = np.array(HISTORIES["full"], np.int32), Candidates(items, vectors)
     judged = {name: judge(runtime(base, adaptation), history, candidates) for name, runtime in NUMPY.items()}

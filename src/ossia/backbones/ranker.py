@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Float32, Int, Int64
 from torch import Tensor
 
-from ossia.backbones.sasrec import SASRec
+from ossia.backbones.backbone import Backbone
 from ossia.types import ABSENT, Candidates, History
 
 AnyHistory: TypeAlias = Int[np.ndarray, "_"]
@@ -31,7 +31,7 @@ class TorchRanker:
         backbone: the trained module.
     """
 
-    backbone: SASRec
+    backbone: Backbone
 
     def __post_init__(self) -> None:
         """Switch dropout off."""
@@ -69,7 +69,7 @@ class TorchRanker:
 
 
 @torch.no_grad()
-def encode(backbone: SASRec, histories: Sequence[AnyHistory]) -> Float[Tensor, "users dim"]:
+def encode(backbone: Backbone, histories: Sequence[AnyHistory]) -> Float[Tensor, "users dim"]:
     """Compute present user states, in the module's present mode.
 
     Args:

@@ -12,64 +12,24 @@ the normalization before each branch (Xiong et al., ICML 2020, https://arxiv.org
 Positions count from the newest item: position 0 is always the last event, so cropping a history or padding it on the left
 moves nothing. There is no padding row: padding is masked out, not learned.
 
-The module knows nothing of personalization. It has two joints where an adaptation may enter, both arguments of `forward`:
-`slot(name, linear, x)` stands for every application of an adaptable weight, and `gate(name, branch)` for every residual
-branch that can be skipped. Left alone they are `plain` (`linear(x)`) and `keep` (the branch itself).
+The module knows nothing of personalization; its joints are those of every backbone (`backbone.py`).
 
 What it does not do: choose a loss, crop histories, skip absent items in the middle of a history, or rank (see `ranker.py`).
 """
 
-from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from ossia.backbones.backbone import INIT_STD, Backbone, GateJoint, SlotJoint, check_sizes, keep, plain, slot_of
 from ossia.backbones.dropout import Dropout
 from ossia.errors import UsageError
-from ossia.types import ABSENT, Slot
-
-SlotJoint: TypeAlias = Callable[[str, nn.Linear, Tensor], Tensor]
-"""`(name, linear, x) -> y`: how an adaptable weight is applied to its input."""
-
-GateJoint: TypeAlias = Callable[[str, Tensor], Tensor]
-"""`(name, branch) -> branch`: what a residual branch adds to the stream; zeros skip the block."""
+from ossia.types import Slot
 
 BRANCHES = {"attention": ("query", "key", "value", "output"), "feed_forward": ("expand", "contract")}
 """The two residual branches of a block, and the slots of each in wire order."""
-
-
-def plain(name: str, linear: nn.Linear, x: Tensor) -> Tensor:  # noqa: ARG001 (a joint is told its name)
-    """Apply the weight as it was trained: `y = W x + bias`.
-
-    Args:
-        name: the slot's name.
-        linear: the slot's own layer.
-        x: inputs, features last.
-
-    Returns:
-        `linear(x)`.
-    """
-    y: Tensor = linear(x)
-    return y
-
-
-def keep(name: str, branch: Tensor) -> Tensor:  # noqa: ARG001 (a joint is told its name)
-    """Keep a residual branch as it is: every gate is 1.
-
-    Args:
-        name: the gate's name.
-        branch: what the branch adds to the residual stream.
-
-    Returns:
-        the same branch.
-    """
-    return branch
-
-
-INIT_STD = 0.02
-"""Of item vectors and positions: scores begin near zero, so the first steps are not spent on unlearning random ones."""
 
 
 class Block(nn.Module):
@@ -127,7 +87,7 @@ class Block(nn.Module):
         return slot(f"{self.name}.contract", self.contract, self.dropout(inner))
 
 
-class SASRec(nn.Module):
+class SASRec(Backbone):
     """History in, one user state per event out; the inner product of a state with an item's vector is the item's score.
 
     Args:
@@ -174,37 +134,6 @@ class SASRec(nn.Module):
         for table in (self.items, self.positions):
             nn.init.normal_(table.weight, std=INIT_STD)
 
-    def forward(
-        self, histories: Int[Tensor, "batch time"], *, slot: SlotJoint = plain, gate: GateJoint = keep
-    ) -> Float[Tensor, "batch time dim"]:
-        """Encode every prefix of every history.
-
-        Args:
-            histories: item rows, oldest first, padded on the left with `ABSENT`; at most `length` columns.
-            slot: how adaptable weights are applied.
-            gate: what a residual branch adds.
-
-        Returns:
-            the user state after each event; the last column is the user's present state. States of padding mean nothing.
-
-        Raises:
-            UsageError: more columns than `length`.
-
-        Example:
-            The state of `[3, 7]` is the same with padding before it:
-
-            >>> model = SASRec(items=10, dim=8, length=5, blocks=1, heads=2, hidden=16).eval()
-            >>> padded, bare = model(torch.tensor([[-1, -1, 3, 7]])), model(torch.tensor([[3, 7]]))
-            >>> bool((padded[0, -1] - bare[0, -1]).abs().max() < 1e-6)
-            True
-        """
-        time = histories.shape[1]
-        if time > self.shape["length"]:
-            raise UsageError(f"histories: expected at most {self.shape['length']} columns, got {time}")
-        newest_is_zero = torch.arange(time - 1, -1, -1, device=histories.device).expand_as(histories)
-        pieces = -(histories == ABSENT).int()  # padding is a piece of its own: real events never see it, and no row is empty
-        return self.encode(self.items(histories.clamp_min(0)), newest_is_zero, pieces, slot=slot, gate=gate)
-
     def encode(
         self,
         vectors: Float[Tensor, "batch time dim"],
@@ -214,17 +143,25 @@ class SASRec(nn.Module):
         slot: SlotJoint = plain,
         gate: GateJoint = keep,
     ) -> Float[Tensor, "batch time dim"]:
-        """Encode rows that may hold several histories end to end: the network itself, without the layout of `forward`.
+        """Run the transformer, as `Backbone.encode` says.
 
         Args:
             vectors: each event's row of the item table.
-            positions: how many events of its history came after each event, 0 … `length` − 1.
-            pieces: which history of its row each event belongs to; an event sees itself and earlier events of its own piece.
+            positions: how many events of its history came after each event.
+            pieces: which history of its row each event belongs to.
             slot: how adaptable weights are applied.
             gate: what a residual branch adds.
 
         Returns:
             the user state after each event.
+
+        Example:
+            The state of `[3, 7]` is the same with padding before it:
+
+            >>> model = SASRec(items=10, dim=8, length=5, blocks=1, heads=2, hidden=16).eval()
+            >>> padded, bare = model(torch.tensor([[-1, -1, 3, 7]])), model(torch.tensor([[3, 7]]))
+            >>> bool((padded[0, -1] - bare[0, -1]).abs().max() < 1e-6)
+            True
         """
         h = self.dropout(vectors + self.positions(positions))
         allowed = _allowed(pieces)
@@ -236,7 +173,7 @@ class SASRec(nn.Module):
     def slots(self) -> tuple[Slot, ...]:
         """Name the adaptable weights, in wire order: query, key, value, output, expand, contract of each block."""
         return tuple(
-            Slot(f"{name}.{part}", *_size(getattr(block, part)), f"{name}.{branch}")
+            slot_of(f"{name}.{part}", getattr(block, part), f"{name}.{branch}")
             for name, block in self._named_blocks()
             for branch, parts in BRANCHES.items()
             for part in parts
@@ -251,11 +188,6 @@ class SASRec(nn.Module):
         return ((f"blocks.{index}", block) for index, block in enumerate(self.blocks))
 
 
-def _size(layer: nn.Linear) -> tuple[int, int]:
-    """Return a layer's channels and inputs."""
-    return layer.out_features, layer.in_features
-
-
 def _allowed(pieces: Int[Tensor, "batch time"]) -> Bool[Tensor, "batch 1 time time"]:
     """Say which event may look at which: at itself, and at earlier events of its own piece."""
     time = pieces.shape[1]
@@ -265,10 +197,6 @@ def _allowed(pieces: Int[Tensor, "batch time"]) -> Bool[Tensor, "batch 1 time ti
 
 def _check(shape: dict[str, int], dropout: float) -> None:
     """Refuse sizes that make no network."""
-    for name, value in shape.items():
-        if value < 1:
-            raise UsageError(f"{name}: expected at least 1, got {value}")
+    check_sizes(shape, dropout)
     if shape["dim"] % shape["heads"]:
         raise UsageError(f"heads: expected a divisor of dim {shape['dim']}, got {shape['heads']}")
-    if not 0 <= dropout < 1:
-        raise UsageError(f"dropout: expected 0 ≤ dropout < 1, got {dropout}")

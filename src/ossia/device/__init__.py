@@ -1,11 +1,10 @@
 """What a device runs, in numpy and in C: fold, forward, rank, and the rules of a session. Never torch, never a network."""
 
 from ossia.device.ranking import Ranking, rerank
-from ossia.device.runtimes import DEFAULT_RUNTIME, NUMPY, RUNTIMES, DeviceRanker, StateRanker
+from ossia.device.runtimes import NUMPY, RUNTIMES, DeviceRanker, StateRanker
 from ossia.device.session import Receipt, Session, open_session
 
 __all__ = [
-    "DEFAULT_RUNTIME",
     "NUMPY",
     "RUNTIMES",
     "DeviceRanker",

@@ -316,6 +316,8 @@ FILES: Final = (
     "manifest.json", "base/floats.safetensors", *(f"base/{name}" for name in PLANE_FILES),
     "table/manifest.json", "table/scales.safetensors", *(f"table/{name}" for name in PLANE_FILES),
 )  # fmt: skip
+BACKBONES: Final = ("sasrec",)
+"""What the engine runs; the others are numpy's."""
 _MODELS: WeakKeyDictionary[Base, Model] = WeakKeyDictionary()
 
 

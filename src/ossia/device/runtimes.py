@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float32, Int
 from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.apply import Weights, apply
 from ossia.adaptation.base import Base
-from ossia.device.engine import engine_ranker, library
+from ossia.device.engine import BACKBONES, engine_ranker, library
 from ossia.device.forward import FORWARDS, Encoder, usable_history
 from ossia.device.linear import FLOAT, INTEGER, Arithmetic
 from ossia.errors import UsageError
@@ -190,8 +190,22 @@ NUMPY: Final[dict[str, Callable[[Base, Adaptation], DeviceRanker]]] = {"numpy": 
 RUNTIMES: Final[dict[str, Runtime]] = {**NUMPY, **({"engine": engine_ranker} if library() is not None else {})}
 """Every runtime that is here, by the name that the command line and a session use."""
 
-DEFAULT_RUNTIME: Final = "engine" if "engine" in RUNTIMES else "numpy"
-"""What a device uses if nobody says otherwise."""
+
+def default_ranker(base: Base, adaptation: Adaptation) -> StateRanker:
+    """Rank with the engine, or with numpy where it was not compiled or does not run this backbone.
+
+    Args:
+        base: the base.
+        adaptation: one user's terms.
+
+    Returns:
+        the ranker.
+
+    Raises:
+        UsageError: the base's backbone has no forward here.
+    """
+    runs = "engine" in RUNTIMES and base.manifest.backbone in BACKBONES
+    return RUNTIMES["engine" if runs else "numpy"](base, adaptation)
 
 
 def choose_runtime(name: str) -> Runtime:
@@ -206,7 +220,8 @@ def choose_runtime(name: str) -> Runtime:
     Raises:
         UsageError: there is none of that name here.
     """
-    name = DEFAULT_RUNTIME if name == "default" else name
+    if name == "default":
+        return default_ranker
     if name == "engine" and name not in RUNTIMES:
         raise UsageError("runtime: engine was not compiled when ossia was installed (no C compiler?); numpy works everywhere")
     if name not in RUNTIMES:

@@ -17,7 +17,7 @@ from jaxtyping import Float, Float32, Int, Int64
 from torch import Tensor
 
 from ossia.adaptation import Adaptation, Base, apply, make_profile
-from ossia.backbones import SASRec
+from ossia.backbones import Backbone
 from ossia.backbones.published import from_weights
 from ossia.backbones.ranker import encode, pad_left
 from ossia.data import Cases, Histories
@@ -128,7 +128,7 @@ class FrozenBase:
     """
 
     base: Base
-    backbone: SASRec
+    backbone: Backbone
     weights: Mapping[str, Tensor]
     temperature: float = 1.0
 

@@ -21,7 +21,7 @@ import torch
 from msgspec import Struct
 
 import ossia
-from ossia.backbones import BACKBONES, SASRec
+from ossia.backbones import BACKBONES, Backbone
 from ossia.data import Dataset
 from ossia.errors import ArtifactError, UsageError
 from ossia.files import write_whole
@@ -86,7 +86,7 @@ class Run:
     """
 
     path: Path
-    backbone: SASRec
+    backbone: Backbone
     recipe: BackboneRecipe
     data_hash: str
     epochs: tuple[Epoch, ...]
@@ -115,7 +115,7 @@ def load_run(path: Path | str) -> Run:
     return Run(path, backbone.eval(), recipe, record.data_hash, read_history(path / HISTORY))
 
 
-def build(recipe: BackboneRecipe, items: int) -> SASRec:
+def build(recipe: BackboneRecipe, items: int) -> Backbone:
     """Make a recipe's backbone with its first weights, on the CPU.
 
     Args:
@@ -126,15 +126,7 @@ def build(recipe: BackboneRecipe, items: int) -> SASRec:
         the module; equal recipes give equal weights.
     """
     with seeded((recipe.seed,), torch.device("cpu")):
-        return BACKBONES[recipe.backbone](
-            items,
-            dim=recipe.dim,
-            length=recipe.length,
-            blocks=recipe.blocks,
-            heads=recipe.heads,
-            hidden=recipe.hidden,
-            dropout=recipe.dropout,
-        )
+        return BACKBONES[recipe.backbone](items, dim=recipe.dim, **recipe.sizes, dropout=recipe.dropout)
 
 
 def open_run(path: Path, data: Dataset, recipe: BackboneRecipe, *, resume: bool) -> None:
@@ -230,7 +222,10 @@ def read_json(path: Path, kind: type[Document]) -> Document:
 
 def _refuse_differences(path: Path, data: Dataset, recipe: BackboneRecipe) -> None:
     """Hold a run's folder to the settings and the data of the training that would go on in it."""
-    before, now = (msgspec.to_builtins(settings) for settings in (read_json(path / RECIPE, BackboneRecipe), recipe))
+    earlier = read_json(path / RECIPE, BackboneRecipe).resolve(
+        data.items
+    )  # a setting that is newer than the run is decided now
+    before, now = (msgspec.to_builtins(settings) for settings in (earlier, recipe))
     for name in (name for name in before if before[name] != now[name]):
         raise UsageError(f"{path / RECIPE}: expected {name} {before[name]!r} as in the run so far, got {now[name]!r}")
     record = read_json(path / RECORD, Record)

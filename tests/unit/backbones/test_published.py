@@ -46,6 +46,6 @@ def test_training_a_twin_or_writing_to_it_is_not_how_a_base_changes(base: Base) 
 
 def test_another_backbone_is_refused(base: Base) -> None:
     weights = apply(base, Adaptation())
-    object.__setattr__(weights, "backbone", "caser")
-    with pytest.raises(UsageError, match="expected sasrec, got caser"):
+    object.__setattr__(weights, "backbone", "narm")
+    with pytest.raises(UsageError, match="expected one of sasrec, caser, gru4rec, got 'narm'"):
         from_weights(weights)

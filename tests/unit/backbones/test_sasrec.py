@@ -27,23 +27,6 @@ histories = st.lists(st.integers(0, ITEMS - 1), min_size=1, max_size=LENGTH)
 
 
 @settings(max_examples=40)
-@given(history=histories, padding=st.integers(0, LENGTH), seed=st.integers(0, 5))
-def test_left_padding_changes_no_state(history: list[int], padding: int, seed: int) -> None:
-    model, padding = make(seed), min(padding, LENGTH - len(history))
-    bare = model(torch.tensor([history]))
-    padded = model(torch.tensor([[-1] * padding + history]))
-    assert (padded[:, padding:] - bare).abs().max() <= 1e-6
-
-
-@settings(max_examples=40)
-@given(history=histories, other=histories, seed=st.integers(0, 5))
-def test_a_neighbour_in_the_batch_changes_no_state(history: list[int], other: list[int], seed: int) -> None:
-    model, time = make(seed), max(len(history), len(other))
-    together = model(torch.tensor([[-1] * (time - len(row)) + row for row in (history, other)]))
-    assert (together[0, time - len(history) :] - model(torch.tensor([history]))[0]).abs().max() <= 1e-6
-
-
-@settings(max_examples=40)
 @given(history=histories.filter(lambda history: len(history) > 1), seed=st.integers(0, 5))
 def test_a_later_item_changes_no_earlier_state_when_positions_say_nothing(history: list[int], seed: int) -> None:
     model = make(seed)
@@ -67,26 +50,6 @@ def test_position_0_is_the_newest_item(position: int) -> None:
     model.positions.weight.data[position] += torch.randn(8)  # a constant would be normalized away
     moved = (model(torch.tensor([[3, 1, 4, 1]])) - before).abs().amax(dim=2)[0] > 1e-6
     assert moved.tolist() == [column >= 3 - position for column in range(4)]
-
-
-def test_rows_of_pure_padding_are_finite_and_so_are_their_gradients() -> None:
-    model = make(dropout=0.0)
-    states = model(torch.tensor([[-1, -1, -1], [-1, 2, 3]]))
-    states[1, -1].sum().backward()
-    assert torch.isfinite(states).all()
-    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters() if parameter.grad is not None)
-
-
-def test_padding_gets_no_gradient() -> None:
-    model = make(dropout=0.0)
-    model(torch.tensor([[-1, -1, 2, 3]]))[:, 2:].sum().backward()
-    assert model.items.weight.grad is not None
-    assert torch.nonzero(model.items.weight.grad.abs().sum(1)).flatten().tolist() == [2, 3]
-
-
-def test_a_history_longer_than_the_model_reads_is_refused() -> None:
-    with pytest.raises(UsageError, match="expected at most 8 columns, got 9"):
-        make()(torch.zeros(1, 9, dtype=torch.int64))
 
 
 @pytest.mark.parametrize(

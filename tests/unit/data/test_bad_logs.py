@@ -43,7 +43,7 @@ def test_a_header_without_rows(tmp_path: Path, end: str) -> None:
 def test_a_parquet_file_without_rows(tmp_path: Path) -> None:
     path = tmp_path / "log.parquet"
     pl.DataFrame({"user": [], "item": []}).write_parquet(path)
-    assert refusal(path) == ": expected rows, got a Parquet file with columns only"
+    assert refusal(path) == ": expected rows, got columns only"
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

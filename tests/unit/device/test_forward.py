@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ossia.adaptation import Adaptation, Base, Weights, apply
-from ossia.device.forward import sasrec, usable_history, user_state
+from ossia.device.forward import usable_history, user_state
 from ossia.device.linear import FLOAT, INTEGER, Arithmetic
+from ossia.device.sasrec import sasrec
 from ossia.quantization.grid import Panel, quantize_rows
 from ossia.types import ABSENT
 
@@ -25,7 +26,7 @@ def adapted(base: Base, seed: int, gates: list[int] | None = None) -> Weights:
     return apply(base, Adaptation(drawn.astype(np.uint8), codes.astype(np.uint8), rows=rows.astype(np.uint8)))
 
 
-# A second engine, written from the docstring of forward.py: every position of every block, Python sums, nothing saved.
+# A second engine, written from the docstring of sasrec.py: every position of every block, Python sums, nothing saved.
 
 
 def slow_norm(row: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:

@@ -131,8 +131,8 @@ def test_vectors_of_another_shape_are_the_callers_mistake(base: Base) -> None:
 
 
 def test_a_backbone_without_a_forward_is_named(base: Base) -> None:
-    weights = replace(apply(base, Adaptation()), backbone="caser")
-    with pytest.raises(UsageError, match="backbone: expected one of sasrec, got 'caser'"):
+    weights = replace(apply(base, Adaptation()), backbone="narm")
+    with pytest.raises(UsageError, match="backbone: expected one of sasrec, caser, gru4rec, got 'narm'"):
         make_ranker(weights, FLOAT)
 
 

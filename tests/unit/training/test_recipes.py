@@ -32,7 +32,7 @@ def test_a_loss_that_was_chosen_stays() -> None:
         ("device", "tpu"),
         ("device", "cuda:x"),
         ("loss", "hinge"),
-        ("backbone", "caser"),
+        ("backbone", "narm"),
     ],
 )
 def test_a_setting_out_of_range_is_refused_by_name(field: str, value: object) -> None:

@@ -1,0 +1,112 @@
+"""SASRec on a device: from a usable history to a user state, in numpy. The torch twin is `backbones/sasrec.py`.
+
+Positions count from the newest item, which has number 0:
+
+    h     = E[items] + P[positions]
+    h     = h + output(attention(query(n), key(n), value(n))) n = norm(h), for every block
+    h     = h + contract(relu(expand(n)))                     n = norm(h)
+    state = norm(h)[newest]
+
+A gate that is 0 skips its line. What no later line reads is not computed: in the last attention that runs only the newest
+event looks, and after it only the newest is left. That is the same arithmetic on fewer rows, exactly, and saves a third.
+
+Precision is that of `layers.py`; h = E + P and h = h + branch are float32 additions, and
+
+    attention = softmax(q kᵀ / √(dim / heads)) v over the events up to the query's own     head j: channels j·dim/heads …
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int
+
+from ossia.adaptation.apply import Weights
+from ossia.device.layers import Encoder, Norm, own_rows, take_layer, take_norm
+from ossia.device.linear import Arithmetic, Linear
+
+
+def sasrec(weights: Weights, arithmetic: Arithmetic) -> Encoder:
+    """Make SASRec's encoder ready: layers are dequantised or laid out once, here, not in every call.
+
+    Args:
+        weights: a folded SASRec.
+        arithmetic: how layers multiply.
+
+    Returns:
+        the encoder.
+    """
+    positions = weights.floats["positions.weight"]
+    blocks = [_block(weights, f"blocks.{index}", arithmetic) for index in range(weights.shape["blocks"])]
+    last_attention = max((index for index, (attention, _) in enumerate(blocks) if attention), default=-1)
+    final_norm = take_norm(weights, "norm")
+
+    def encode(items: Int[np.ndarray, " events"]) -> Float32[np.ndarray, " dim"]:
+        h = own_rows(weights, items) + positions[len(items) - 1 :: -1]
+        for index, (attention, feed_forward) in enumerate(blocks):
+            stream, h = h, h if index < last_attention else h[-1:]
+            if attention:
+                h = h + attention(h, stream)
+            if feed_forward:
+                h = h + feed_forward(h)
+        state: Float32[np.ndarray, " dim"] = final_norm(h)[0]
+        return state
+
+    return encode
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """A causal self-attention branch, for the newest events only if the caller wants no others."""
+
+    norm: Norm
+    query_key_value: Linear
+    output: Linear
+    heads: int
+
+    def __call__(
+        self, h: Float32[np.ndarray, "newest dim"], stream: Float32[np.ndarray, "events dim"]
+    ) -> Float32[np.ndarray, "newest dim"]:
+        """Let each event of h, the newest of `stream`, look at itself and at what came before it."""
+        query, key, value = self._split(self.query_key_value(self.norm(stream)))
+        weights = query[:, -len(h) :] @ key.transpose(0, 2, 1)
+        weights /= np.sqrt(query.shape[2])
+        if len(h) > 1:  # the newest event alone may look at all
+            weights += np.triu(np.full((len(h), len(stream)), -np.inf), len(stream) - len(h) + 1)
+        weights -= weights.max(axis=2, keepdims=True)
+        np.exp(weights, out=weights)
+        weights /= weights.sum(axis=2, keepdims=True)
+        mixed = (weights @ value).transpose(1, 0, 2).reshape(h.shape)
+        return self.output(mixed.astype(np.float32))
+
+    def _split(self, x: Float32[np.ndarray, "events channels"]) -> Float64[np.ndarray, "3 heads events part"]:
+        """Part queries, keys and values, and give each head its channels."""
+        return x.astype(np.float64).reshape(len(x), 3, self.heads, -1).transpose(1, 2, 0, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class FeedForward:
+    """A position-wise branch: contract(relu(expand(norm(h))))."""
+
+    norm: Norm
+    expand: Linear
+    contract: Linear
+
+    def __call__(self, h: Float32[np.ndarray, "events dim"]) -> Float32[np.ndarray, "events dim"]:
+        """Transform each row of h."""
+        inner = self.expand(self.norm(h))
+        return self.contract(np.maximum(inner, 0, out=inner))
+
+
+def _block(weights: Weights, name: str, arithmetic: Arithmetic) -> tuple[Attention | None, FeedForward | None]:
+    """Make a block's two branches ready; None for one that its gate skips."""
+
+    def layer(*parts: str) -> Linear:
+        return take_layer(weights, arithmetic, *(f"{name}.{part}" for part in parts))
+
+    attention = feed_forward = None
+    if weights.gates[f"{name}.attention"]:
+        norm, heads = take_norm(weights, f"{name}.attention_norm"), weights.shape["heads"]
+        attention = Attention(norm, layer("query", "key", "value"), layer("output"), heads)
+    if weights.gates[f"{name}.feed_forward"]:
+        feed_forward = FeedForward(take_norm(weights, f"{name}.feed_forward_norm"), layer("expand"), layer("contract"))
+    return attention, feed_forward

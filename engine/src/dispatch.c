@@ -1,6 +1,15 @@
 /* Which arithmetic runs: the fastest that was built and that the processor has, picked once. */
 #include "engine.h"
 
+#if defined __aarch64__ && defined __linux__
+#include <sys/auxv.h>
+static bool has_dotprod(void) { return getauxval(AT_HWCAP) >> 20 & 1; } /* HWCAP_ASIMDDP */
+#elif defined __aarch64__ && defined __APPLE__
+static bool has_dotprod(void) { return true; } /* every Arm Mac has it */
+#elif defined __aarch64__
+static bool has_dotprod(void) { return false; }
+#endif
+
 #if defined __x86_64__ && defined __GNUC__
 static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 #ifdef OSSIA_EMULATE_VNNI
@@ -23,6 +32,13 @@ static const struct {
 #if defined __x86_64__ && defined __GNUC__
     {&kernels_vnni, has_vnni},
     {&kernels_avx2, has_avx2},
+#endif
+#if defined __aarch64__
+    {&kernels_dotprod, has_dotprod},
+    {&kernels_neon, always},
+#endif
+#if defined __wasm_simd128__
+    {&kernels_wasm, always},
 #endif
     {&kernels_plain, always},
 };

@@ -238,9 +238,7 @@ def test_a_refit_learns_from_validation_events_and_never_from_test_events(data: 
     assert same == test != validation
 
 
-def test_a_refit_base_counts_what_it_learned_and_takes_no_personalizer(
-    data: Dataset, whole: Path, tmp_path: Path
-) -> None:
+def test_a_refit_base_counts_what_it_learned_and_takes_no_personalizer(data: Dataset, whole: Path, tmp_path: Path) -> None:
     list(train_backbone(data, refit_recipe(load_run(whole), data.hash), tmp_path / "RUN"))
     base = publish(tmp_path / "RUN", data, tmp_path / "BASE")
     assert base.table.counts.sum() == len(data.histories.items) - len(leave_one_out(data.histories).test)

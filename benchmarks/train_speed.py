@@ -30,7 +30,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from ossia.data import Cases, item_counts, leave_one_out, prepare, read_log
+from ossia.data import Cases, item_counts, prepare, read_log
 from ossia.evaluation import ndcg_at_k, paired_bootstrap
 from ossia.evaluation.metrics import gains_at_k
 from ossia.training import BackboneRecipe
@@ -80,7 +80,7 @@ def race(log: Path, epochs: int, seeds: int) -> dict[str, object]:
     """Train both, by turns, for every seed; return what to report."""
     keep_freed_memory()
     data = prepare(read_log(log), source={"path": str(log)})
-    split = leave_one_out(data.histories)
+    split = data.split()
     recipes = [BackboneRecipe(seed=seed).resolve(data.items) for seed in range(seeds)]
     windows, cases = cut_windows(split.train, recipes[0].window), choose_cases(split.validation, len(split.validation), 0)
     proposal = Proposal.from_counts(torch.from_numpy(item_counts(split.train, data.items)), recipes[0].alpha)

@@ -28,7 +28,7 @@ from ossia.adaptation import Adaptation, Base, apply, costs, encode_payload, enc
 from ossia.adaptation.cost import Costs
 from ossia.backbones import TorchRanker
 from ossia.cli.output import make_console, watch
-from ossia.data import DATASETS, Cases, Dataset, fetch, leave_one_out, prepare, read_log, read_titles
+from ossia.data import DATASETS, Cases, Dataset, fetch, prepare, read_log, read_titles
 from ossia.device import open_session
 from ossia.errors import OssiaError
 from ossia.evaluation import Judgement, Row
@@ -133,7 +133,7 @@ def step_train_personalizer(folder: Path, data: Dataset, base: Base) -> tuple[Pe
 def step_personalize(folder: Path, data: Dataset, base: Base, personalizer: Personalizer) -> list[User]:
     """Make three users' versions of the base; a process without torch receives them and ranks."""
     say_step(4, "three users, three budgets: profile → payload → a device without torch")
-    cases = leave_one_out(data.histories).test
+    cases = data.split().test
     chosen = np.random.default_rng(SEED).choice(len(cases), len(DEVICES), replace=False)
     users = []
     for case, (device, budget) in zip(chosen.tolist(), DEVICES.items(), strict=True):
@@ -199,7 +199,7 @@ def step_evaluate(
 ) -> tuple[dict[str, Row], dict[str, Judgement]]:
     """Judge everything on every user's last event, through the device's own path."""
     say_step(5, "everybody's last event is judged, through the device's own path")
-    split = leave_one_out(data.histories)
+    split = data.split()
     backbone = load_run(folder / "run").backbone
     size = sum(parameter.numel() * parameter.element_size() for parameter in backbone.parameters())
     contenders = chain(

@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,11 +26,25 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         OSError: the disk refused; `path` is then what it was.
     """
+    write_parts(path, (data,))
+
+
+def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """Write a file that need not be in memory as a whole, in one step all the same.
+
+    Args:
+        path: where to write; its folder is made if it is missing.
+        parts: the file's content, in order.
+
+    Raises:
+        OSError: the disk refused; `path` is then what it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o644)  # mkstemp makes 0600, which a second service user could not read

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src"
-WITH_TORCH = ("ossia.backbones", "ossia.personalizers", "ossia.training", "ossia.quantization.fake")
+WITH_TORCH = ("ossia.backbones", "ossia.personalizers", "ossia.training", "ossia.studies", "ossia.quantization.fake")
 CLOUD_ONLY = ("torch", "polars", "onnxruntime", "onnx", "matplotlib")
 
 

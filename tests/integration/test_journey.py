@@ -11,6 +11,7 @@ import pytest
 from ossia.adaptation import Base
 from ossia.data import Dataset
 
+BASELINES = ["popularity", "recent popularity", "Markov bigram", "item-kNN"]
 COMMANDS = ("prepare", "train", "publish", "profile", "personalize", "inspect", "rerank", "evaluate")
 WITHOUT_TORCH = "import sys; sys.modules.update(torch=None, polars=None); from ossia.cli import main; main(sys.argv[1:])"
 
@@ -120,14 +121,37 @@ def test_a_process_that_needs_torch_and_has_none_says_what_to_install(house) -> 
     assert not (house.folder / "never").exists()
 
 
+def test_rerank_holds_to_block_and_allow_lists_by_id(house, cli: Callable, tmp_path: Path) -> None:
+    words = ("rerank", house.base, "--history", house.history, "--json")
+    best = [each["id"] for each in cli(*words, "--top", 8).result["ranking"]]
+    (tmp_path / "block").write_text("\n".join([*best[:2], "nobody"]))
+    (tmp_path / "allow").write_text(json.dumps([*best[1:5], "stranger"]))
+    blocked = cli(*words, "--top", 3, "--block", tmp_path / "block")
+    assert [each["id"] for each in blocked.result["ranking"]] == best[2:5]
+    assert blocked.result["unknown_block"] == ["nobody"]
+    both = cli(*words, "--block", tmp_path / "block", "--allow", tmp_path / "allow").result
+    assert [each["id"] for each in both["ranking"]] == best[2:5]
+    assert both["unknown_allow"] == ["stranger"]
+    named = cli(*words, "--candidates", house.candidates, "--block", tmp_path / "block").result["ranking"]
+    assert "nobody" not in {each["id"] for each in named}  # an id that the base does not know is blocked all the same
+
+
+def test_an_allow_list_of_strangers_is_refused_a_block_list_of_them_is_not(house, cli: Callable, tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("nobody\n")
+    words = ("rerank", house.base, "--history", house.history)
+    assert cli(*words, "--block", tmp_path / "list").code == 0
+    refused = cli(*words, "--allow", tmp_path / "list")
+    assert refused.code == 3
+    assert "a list of items that the base knows" in refused.err
+
+
 def test_evaluate_puts_every_control_beside_the_personal_rows(house, cli: Callable) -> None:
     words = ("evaluate", house.base, "--data", house.data, "--run", house.run, "--personalizer", "chord")
     said = cli(*words, "--json")
     assert said.code == 0, said.err
     rows = {row["name"]: row for row in said.result["rows"]}
-    assert list(rows)[:9] == [
-        "popularity",
-        "Markov bigram",
+    assert list(rows)[:11] == [
+        *BASELINES,
         "base in fp32",
         "uniform 8 bits",
         "uniform 4 bits",
@@ -142,6 +166,63 @@ def test_evaluate_puts_every_control_beside_the_personal_rows(house, cli: Callab
     table = cli(*words, "--cases", 10)
     assert "personal codes" in table.out
     assert "personal codes − another user's codes" in table.out
+
+
+def test_evaluate_without_a_model_shows_baselines_and_with_a_run_its_backbone_too(house, cli: Callable) -> None:
+    alone = cli("evaluate", "--data", house.data, "--json").result["rows"]
+    assert [row["name"] for row in alone] == BASELINES
+    unpublished = cli("evaluate", house.run, "--data", house.data, "--json").result["rows"]
+    assert [row["name"] for row in unpublished] == [*BASELINES, "base in fp32"]
+    assert unpublished[:4] == alone
+    beside = cli("evaluate", house.base, "--run", house.run, "--data", house.data, "--json").result["rows"]
+    assert beside[:5] == unpublished
+    refused = cli("evaluate", house.run, "--data", house.data, "--personalizer", "chord")
+    assert refused.code == 2
+    assert "expected a base for --personalizer" in refused.err
+
+
+def test_evaluate_ranks_given_lists_with_their_recall_beside(house, cli: Callable, tmp_path: Path) -> None:
+    data = Dataset.load(house.data)
+    last = {data.user_ids[user]: data.item_ids[history[-1]] for user, history in enumerate(data.histories)}
+    users = data.user_ids[:20]
+    lines = [f"{user} i1 i2 {last[user] if number < 5 else 'i3'} i9 nowhere" for number, user in enumerate(users)]
+    (tmp_path / "lists").write_text("\n".join([*lines, "nobody i1"]) + "\n")
+    held = sum(last[user] in line.split()[1:] for user, line in zip(users, lines, strict=True))
+    said = cli("evaluate", house.base, "--data", house.data, "--candidates", tmp_path / "lists", "--json")
+    assert said.code == 0, said.err
+    rows = {row["name"]: row for row in said.result["rows"]}
+    assert {row["cases"] for row in rows.values()} == {20}
+    assert {row["candidate_recall"] for row in rows.values()} == {held / 20}
+    assert max(row["hr_at_10"]["mean"] for row in rows.values()) == held / 20  # five candidates: everybody shows them all
+    assert rows["the order given"]["ndcg_at_10"]["mean"] > 0
+    for part in ("1 user without a held-out event: nobody", "20 entries that name items", "40 users without a list"):
+        assert part in said.err
+    shown = cli("evaluate", "--data", house.data, "--candidates", tmp_path / "lists", "--cases", 10)
+    assert "candidate recall: " in shown.out
+    assert "NDCG@10 (given lists)" in " ".join(shown.out.split())
+
+
+def test_sampled_negatives_say_their_name_and_stand_alone(house, cli: Callable) -> None:
+    shown = cli("evaluate", "--data", house.data, "--sampled-negatives", 20)
+    assert shown.out.startswith("60 test events")
+    assert "NDCG@10 (20" in shown.out  # the heading is folded
+    assert "not to be compared with a full ranking" in shown.out
+    row = cli("evaluate", "--data", house.data, "--sampled-negatives", 20, "--json").result["rows"][0]
+    assert row["sampled_ndcg_at_10"]["mean"] > 0
+    assert "ndcg_at_10" not in row
+    assert cli("evaluate", "--data", house.data, "--sampled-negatives", 20, "--keep-seen").code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [("u0 i1\nu0 i2\n", "'u0' again in line 2"), ('{"u0": "i1"}', "a JSON object of lists"), ("i1\ni2\n", "got none")],
+)
+def test_files_that_are_no_candidates_are_refused_by_name(text: str, fault: str, house, cli: Callable, tmp_path: Path) -> None:
+    (tmp_path / "lists").write_text(text)
+    said = cli("evaluate", "--data", house.data, "--candidates", tmp_path / "lists")
+    assert said.code == 3
+    assert fault in said.err
+    assert "lists" in said.err
 
 
 def test_evaluate_on_fewer_cases_keeps_to_them_and_validation_is_another_question(house, cli: Callable) -> None:

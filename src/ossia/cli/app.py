@@ -16,7 +16,9 @@ from typing import Annotated
 
 import typer
 
+from ossia.cli.bench import bench
 from ossia.cli.cloud import personalize
+from ossia.cli.describe import describe
 from ossia.cli.device import inspect, profile, rerank
 from ossia.cli.judge import evaluate
 from ossia.cli.learn import publish, train
@@ -24,7 +26,7 @@ from ossia.cli.logs import prepare
 from ossia.cli.output import say
 from ossia.errors import OssiaError
 
-COMMANDS = (prepare, train, publish, profile, personalize, inspect, rerank, evaluate)
+COMMANDS = (prepare, describe, train, publish, profile, personalize, inspect, rerank, evaluate)
 EXTRAS = {
     "torch": "train",
     "polars": "train",
@@ -43,6 +45,7 @@ app = typer.Typer(
 )
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(bench, name="bench")
 
 
 @app.callback(invoke_without_command=True)

@@ -25,6 +25,7 @@ from ossia.cli.options import (
 )
 from ossia.cli.output import answer, count, say
 from ossia.device.ranking import Ranking
+from ossia.device.ranking import offered as may_show
 from ossia.device.session import Session, open_session
 from ossia.errors import ArtifactError, PayloadError
 from ossia.files import write_whole
@@ -60,6 +61,12 @@ def rerank(
     keep_seen: Annotated[
         bool, typer.Option("--keep-seen", help="Without --candidates: offer the history's items too.")
     ] = False,
+    block: Annotated[
+        Path | None, typer.Option("--block", metavar="FILE", help="Item ids never to show, like the history.")
+    ] = None,
+    allow: Annotated[
+        Path | None, typer.Option("--allow", metavar="FILE", help="The only item ids to show; --block wins over it.")
+    ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many to show.")] = 10,
     runtime: RuntimeOption = "numpy",
     device_id: DeviceIdOption = ANY_DEVICE_HEX,
@@ -68,16 +75,19 @@ def rerank(
     """Rank candidates on the device: verify, decode and fold the payload, then score. Payloads may be unsigned for now.
 
     Example: ossia rerank base --payload payload.bin --history history.json --candidates candidates.json --top 5
+
+    Example: ossia rerank base --history history.json --block sold-out.json
     """
     loaded = Base.load(base)
     listed = _read_known(history, loaded, "history")
     offered = (
         _whole(loaded, () if keep_seen else listed.ids) if candidates is None else _read_known(candidates, loaded, "candidates")
     )
+    offered, unknown = _restrict(loaded, offered, block, allow)
     session = open_session(loaded, parse_device_id(device_id), history=listed.rows, runtime=runtime, allow_unsigned=True)
     ranking = _rank(session, payload, offered, top)
     shown = list(_shown(loaded, offered, ranking))
-    result = {"ranking": shown, "unknown_history": listed.unknown, "unknown_candidates": offered.unknown}
+    result = {"ranking": shown, "unknown_history": listed.unknown, "unknown_candidates": offered.unknown} | unknown
     answer(result, (_ranking_line(place, row) for place, row in enumerate(shown, start=1)), as_json=as_json)
 
 
@@ -101,9 +111,23 @@ def inspect(
     answer(result, (f"{name.ljust(width)}  {_plain(name, value)}" for name, value in result.items()), as_json=as_json)
 
 
-def _read_known(path: Path, base: Base, what: str) -> Listed:
+def _restrict(base: Base, listed: Listed, block: Path | None, allow: Path | None) -> tuple[Listed, dict[str, list[str]]]:
+    """Take out what is blocked or not allowed, by id: so an id that the base does not know is held to the lists as well."""
+    lists = {
+        "block": None if block is None else _read_known(block, base, "list", some_known=False),
+        "allow": None if allow is None else _read_known(allow, base, "list"),
+    }
+    names = {name: None if each is None else np.array(each.ids, dtype=np.str_) for name, each in lists.items()}
+    places = np.flatnonzero(may_show(np.array(listed.ids, dtype=np.str_), names["block"], names["allow"])).tolist()
+    if listed.ids and not places:
+        say("rerank: nothing is left to rank; the lists forbid every candidate")
+    kept = Listed([listed.ids[place] for place in places], listed.rows[places])
+    return kept, {f"unknown_{name}": each.unknown for name, each in lists.items() if each is not None}
+
+
+def _read_known(path: Path, base: Base, what: str, *, some_known: bool = True) -> Listed:
     """Read a list of ids, and say which of them the base does not know."""
-    listed = read_listed(path, base.table, what)
+    listed = read_listed(path, base.table, what, some_known=some_known)
     if listed.unknown:
         say(f"{path}: {count(len(listed.unknown), 'id')} that the base does not know: {name_some(listed.unknown)}")
     return listed

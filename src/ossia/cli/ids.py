@@ -37,13 +37,14 @@ class Listed:
         return [item for item, row in zip(self.ids, self.rows, strict=True) if row == ABSENT]
 
 
-def read_listed(path: Path, table: ItemTable, what: str) -> Listed:
+def read_listed(path: Path, table: ItemTable, what: str, *, some_known: bool = True) -> Listed:
     """Read ids from a file and find their rows.
 
     Args:
         path: the file; `-` is stdin.
         table: the catalog.
         what: history or candidates, for messages.
+        some_known: refuse a file that names no item of the table: it would mean nothing.
 
     Returns:
         ids and rows.
@@ -54,7 +55,7 @@ def read_listed(path: Path, table: ItemTable, what: str) -> Listed:
     ids = parse_ids(_read(path, what), str(path))
     rows = np.array([table.row_of.get(item, ABSENT) for item in ids], np.int32)
     listed = Listed(ids, rows)
-    if ids and len(listed.unknown) == len(ids):
+    if some_known and ids and len(listed.unknown) == len(ids):
         raise DataError(f"{path}: expected a {what} of items that the base knows, got none: {name_some(ids)}")
     return listed
 

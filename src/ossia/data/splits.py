@@ -9,7 +9,8 @@ training (the protocol of SASRec and of nearly every table since, full ranking o
     test case          3  1  4  1  →  5
 
 A user with one or two events stays whole in training and gives no case. Histories are whole: a model crops to what it can
-read. Nothing here removes items that were seen; that is the evaluation's business.
+read. Nothing here removes items that were seen; that is the evaluation's business. The other split, by time, is in
+`global_time`; which of the two a dataset has is settled when it is prepared, and `Dataset.split` gives it.
 """
 
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
-from ossia.data.histories import Histories
+from ossia.data.histories import Histories, offsets_of
 
+SPLITS = ("leave-one-out", "global-time")
+"""The ways to split."""
 FEWEST_EVENTS = 3
 """With fewer, a user would give a case whose training history is empty."""
 
@@ -87,6 +90,25 @@ def in_training(histories: Histories) -> Bool[np.ndarray, " events"]:
     return (lengths < FEWEST_EVENTS) | (histories.positions < lengths - 2)
 
 
+def with_validation(split: Split) -> Histories:
+    """Give the validation events back to training: for a last training, when nothing is left to choose.
+
+    Args:
+        split: any.
+
+    Returns:
+        every user, in the same row, with all that came before the test case.
+
+    Example:
+        >>> [h.tolist() for h in with_validation(leave_one_out(Histories.from_lists([[3, 1, 4, 1, 5], [9, 2]])))]
+        [[3, 1, 4, 1], [9, 2]]
+    """
+    rows = list(split.train)
+    for case, user in enumerate(split.validation.users):
+        rows[user] = np.append(split.validation.histories[case], split.validation.targets[case])
+    return Histories(np.concatenate([np.empty(0, np.int32), *rows]), offsets_of(np.array([len(row) for row in rows], np.int64)))
+
+
 def item_counts(histories: Histories, items: int) -> Int64[np.ndarray, " items"]:
     """Count how often each item occurs.
 
@@ -104,10 +126,17 @@ def item_counts(histories: Histories, items: int) -> Int64[np.ndarray, " items"]
     return np.bincount(histories.items, minlength=items).astype(np.int64)
 
 
-def _cases(histories: Histories, *, back: int) -> Cases:
-    """Ask for each user's event `back` places from the end, given everything before it."""
-    users = np.flatnonzero(histories.lengths >= FEWEST_EVENTS)
-    targets = histories.offsets[users + 1] - back
+def cases_at(histories: Histories, users: Int64[np.ndarray, " cases"], targets: Int64[np.ndarray, " cases"]) -> Cases:
+    """Ask for certain events, given everything before each in its user's history.
+
+    Args:
+        histories: all events, oldest first inside a user.
+        users: rows of users, rising; one question each.
+        targets: of each the event that is asked for, a place in `histories.items`.
+
+    Returns:
+        the cases.
+    """
     before = histories.where(_before(histories, users, targets))
     # Users without a case have no events left in `before`, so dropping their offsets drops them.
     return Cases(
@@ -115,6 +144,12 @@ def _cases(histories: Histories, *, back: int) -> Cases:
         histories.items[targets],
         users.astype(np.int32),
     )
+
+
+def _cases(histories: Histories, *, back: int) -> Cases:
+    """Ask for each user's event `back` places from the end."""
+    users = np.flatnonzero(histories.lengths >= FEWEST_EVENTS)
+    return cases_at(histories, users, histories.offsets[users + 1] - back)
 
 
 def _before(

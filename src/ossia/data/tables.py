@@ -3,18 +3,16 @@
     CSV        comma (or ; or |), quotes around fields     header line
     TSV        tab, no quotes                              header line
     RecBole    TSV whose header names types                user_id:token ⇥ item_id:token ⇥ timestamp:float
-    headless   CSV or TSV whose first line is all numbers  columns are named column_1, column_2, …
-    Parquet                                                schema
+    headless   such text whose first line is all numbers   columns are named column_1, column_2, …; also between spaces
+    Parquet    and Arrow (IPC file or stream, Feather 2)   schema, see `typed`
 
-All but Parquet may be gzipped. `open_table` reads the structure; `select` parses only the columns that are asked for (a
-review log is mostly text that nobody reads here). polars does the parsing; `lines` finds the rows, so that errors can
-name them. The whole file is held in memory.
+Text may be gzipped. `open_table` reads the structure; `select` parses only the columns that are asked for (a review log is
+mostly text that nobody reads here). polars does the parsing; `lines` finds the rows, so that errors can name them. The whole
+file is held in memory.
 """
 
 import csv
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -22,11 +20,12 @@ from typing import TypeAlias
 import polars as pl
 
 from ossia.data.lines import Lines, read_lines
-from ossia.data.raw import PARQUET_MAGIC, checked_text, read_raw
+from ossia.data.raw import checked_text, read_raw
+from ossia.data.typed import TYPED, TypedTable, first_words, read_typed, typed_format
 from ossia.errors import DataError, UsageError
 
 SEPARATORS = {"csv": ",", "tsv": "\t", "recbole": "\t"}
-FORMATS = ("auto", *SEPARATORS, "parquet")
+FORMATS = ("auto", *SEPARATORS, *TYPED)
 RECBOLE_TYPES = ("token", "token_seq", "float", "float_seq")
 
 
@@ -63,7 +62,7 @@ class TextTable:
                 infer_schema=False,
             )
         except pl.exceptions.PolarsError as error:
-            raise DataError(f"{self.path}: expected well-formed text, got: {_first_line(error)}") from error
+            raise DataError(f"{self.path}: expected well-formed text, got: {first_words(error)}") from error
         if frame.height != len(self.lines):
             raise DataError(f"{self.path}: expected {len(self.lines):,} rows, got {frame.height:,}")
         frame.columns = [self.names[index] for index in indexes]
@@ -81,43 +80,7 @@ class TextTable:
         return f"{self.path}:{self.lines.numbers[row]}"
 
 
-@dataclass(frozen=True, eq=False)
-class ParquetTable:
-    """A table in a Parquet file."""
-
-    path: Path
-    names: tuple[str, ...]
-    data: bytes
-    has_header: bool = True
-
-    def select(self, names: tuple[str, ...]) -> pl.DataFrame:
-        """Read some columns.
-
-        Args:
-            names: different columns of this table.
-
-        Returns:
-            values as stored, in the order of `names`.
-
-        Raises:
-            DataError: the file is damaged.
-        """
-        with _whole_parquet(self.path):
-            return pl.read_parquet(io.BytesIO(self.data), columns=list(names)).select(names)
-
-    def place(self, row: int) -> str:
-        """Name the file and the row.
-
-        Args:
-            row: from 0.
-
-        Returns:
-            such as `log.parquet: row 17`, counted from 1.
-        """
-        return f"{self.path}: row {row + 1:,}"
-
-
-Table: TypeAlias = TextTable | ParquetTable
+Table: TypeAlias = TextTable | TypedTable
 """Named columns of a file: `names`, `select` and `place`; `has_header` is false where the names are ours."""
 
 
@@ -139,26 +102,17 @@ def open_table(path: Path, format: str = "auto", *, header: bool | None = None) 
     if format not in FORMATS:
         raise UsageError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
     data = read_raw(path)
-    if format == "parquet" or (format == "auto" and data.startswith(PARQUET_MAGIC)):
-        return _parquet_table(path, data)
+    kind = typed_format(data) if format == "auto" else format
+    if kind in TYPED:
+        return read_typed(path, data, kind)
     return _text_table(path, checked_text(path, data), SEPARATORS.get(format), header)
-
-
-def _parquet_table(path: Path, data: bytes) -> ParquetTable:
-    """Read a Parquet file's schema."""
-    with _whole_parquet(path):
-        names = tuple(pl.read_parquet_schema(io.BytesIO(data)))
-        rows = pl.scan_parquet(io.BytesIO(data)).select(pl.len()).collect().item()
-    if not rows:
-        raise DataError(f"{path}: expected rows, got a Parquet file with columns only")
-    return ParquetTable(path, names, data)
 
 
 def _text_table(path: Path, text: bytes, separator: str | None, has_header: bool | None) -> TextTable:
     """Find the rows of a text file and name its columns."""
     first = text.lstrip().split(b"\n", 1)[0].decode()
-    separator = separator or max("\t,;|", key=first.count)
-    lines = read_lines(path, text, separator, quotes=separator != "\t")
+    separator = separator or _separator(first)
+    lines = read_lines(path, text, separator, quotes=separator not in "\t ")
     top, rows = lines.split()
     fields = _fields(top.decode(), separator, quoted=lines.quoted)
     if has_header is False or (has_header is None and all(map(_is_number, fields))):
@@ -166,6 +120,12 @@ def _text_table(path: Path, text: bytes, separator: str | None, has_header: bool
     if not len(rows):
         raise DataError(f"{path}: expected rows after the header, got only the header: {', '.join(fields)}")
     return TextTable(path, tuple(map(_without_type, fields)), True, separator, rows)
+
+
+def _separator(line: str) -> str:
+    """Guess what cuts a line into fields; a space does only in a line of numbers, as names have spaces too."""
+    best = max("\t,;|", key=line.count)
+    return " " if best not in line and all(map(_is_number, line.split())) else best
 
 
 def _fields(line: str, separator: str, *, quoted: bool) -> list[str]:
@@ -187,17 +147,3 @@ def _is_number(field: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-@contextmanager
-def _whole_parquet(path: Path) -> Iterator[None]:
-    """Turn whatever polars makes of a damaged Parquet file into one error."""
-    try:
-        yield
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise DataError(f"{path}: expected a whole Parquet file, got a damaged one: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    """Shorten polars' advice to what happened."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -5,10 +5,14 @@ dates and date-times, with or without fraction and offset, become microseconds s
 are taken as UTC. One column has one kind: numbers and dates are not mixed. "Wednesday" and NaN are not times.
 """
 
+from datetime import UTC, datetime
+
 import polars as pl
 
 ISO_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S%.f")
 ISO_WITH_OFFSET = "%Y-%m-%d %H:%M:%S%.f%z"
+PER_SECOND = (1, 1_000, 1_000_000)  # seconds, milliseconds, microseconds
+EPOCH_SECONDS = (631_152_000, 4_102_444_800)  # 1990 … 2100: the three units can't be taken for one another there
 
 
 def parse_times(values: pl.Series) -> pl.Series:
@@ -34,6 +38,42 @@ def parse_times(values: pl.Series) -> pl.Series:
     if kind == pl.String:
         return _from_strings(values.str.strip_chars())
     return pl.Series(values.name, [None] * len(values), pl.Int64)
+
+
+def are_dates(values: pl.Series) -> bool:
+    """Tell whether `parse_times` reads a column as dates rather than as numbers.
+
+    Args:
+        values: one column of which every value is a time.
+
+    Returns:
+        true for dates: their unit is the microsecond, whatever another column's numbers count.
+
+    Example:
+        >>> are_dates(pl.Series(["1970-01-02"])), are_dates(pl.Series(["86400"]))
+        (True, False)
+    """
+    if values.dtype == pl.String:
+        return values.head(1).str.strip_chars().cast(pl.Float64, strict=False).null_count() > 0
+    return values.dtype.is_temporal()
+
+
+def to_date(time: int | float) -> str | None:
+    """Guess the date of a time whose unit nobody wrote down.
+
+    Args:
+        time: as `parse_times` gives it.
+
+    Returns:
+        a date of 1990 to 2100, if the number is one in seconds, milliseconds or microseconds since 1970; else None.
+
+    Example:
+        >>> to_date(978300760), to_date(978300760000), to_date(17)
+        ('2000-12-31', '2000-12-31', None)
+    """
+    first, last = EPOCH_SECONDS
+    seconds = next((time / unit for unit in PER_SECOND if first <= time / unit < last), None)
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).date().isoformat()
 
 
 def _from_strings(values: pl.Series) -> pl.Series:

@@ -9,10 +9,10 @@ sort begins.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int, Int64
+from jaxtyping import Bool, Float32, Int, Int64, Shaped
 
 from ossia.errors import UsageError
-from ossia.types import Candidates, History, Ranker
+from ossia.types import ABSENT, Candidates, History, Ranker
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,15 @@ class Ranking:
         return len(self.items)
 
 
-def rerank(ranker: Ranker, history: History, candidates: Candidates, k: int | None = None) -> Ranking:
+def rerank(
+    ranker: Ranker,
+    history: History,
+    candidates: Candidates,
+    k: int | None = None,
+    *,
+    block: Int[np.ndarray, " blocked"] | None = None,
+    allow: Int[np.ndarray, " allowed"] | None = None,
+) -> Ranking:
     """Order candidates by score: best first, ties in the order given, −inf and NaN last in the order given.
 
     Args:
@@ -42,9 +50,11 @@ def rerank(ranker: Ranker, history: History, candidates: Candidates, k: int | No
         history: item rows, oldest first.
         candidates: what to order.
         k: how many to show; None: all of them.
+        block: rows never to show; None: none.
+        allow: the only rows to show; None: all.
 
     Returns:
-        the ranking, of min(k, candidates) items.
+        the ranking, of min(k, offered candidates) items; positions are those in the list given.
 
     Raises:
         UsageError: k below 0.
@@ -58,10 +68,36 @@ def rerank(ranker: Ranker, history: History, candidates: Candidates, k: int | No
     """
     if k is not None and k < 0:
         raise UsageError(f"k: expected 0 or more, got {k}")
-    scores = ranker.scores(history, candidates)
+    may = np.where(candidates.items == ABSENT, allow is None, offered(candidates.items, block, allow))
+    places = np.flatnonzero(may)
+    vectors = None if candidates.vectors is None else candidates.vectors[places]
+    scores = ranker.scores(history, Candidates(candidates.items[places], vectors))
     scores = np.where(np.isnan(scores), np.float32(-np.inf), scores)
-    positions = top_k(scores, len(scores) if k is None else k)
-    return Ranking(positions, candidates.items[positions], scores[positions])
+    best = top_k(scores, len(scores) if k is None else k)
+    return Ranking(places[best], candidates.items[places[best]], scores[best])
+
+
+def offered(
+    names: Shaped[np.ndarray, " candidates"],
+    block: Shaped[np.ndarray, " blocked"] | None,
+    allow: Shaped[np.ndarray, " allowed"] | None,
+) -> Bool[np.ndarray, " candidates"]:
+    """Tell which candidates may be shown: those allowed and not blocked.
+
+    Args:
+        names: what the candidates are called, rows or ids.
+        block: names never to show; None: none.
+        allow: the only names to show; None: all.
+
+    Returns:
+        one flag per candidate.
+
+    Example:
+        >>> offered(np.array([4, 7, 9]), block=np.array([7]), allow=np.array([7, 9, 11]))
+        array([False, False,  True])
+    """
+    may = np.ones(len(names), bool) if allow is None else np.isin(names, allow)
+    return may if block is None else may & ~np.isin(names, block)
 
 
 def top_k(scores: Float32[np.ndarray, " candidates"], k: int) -> Int64[np.ndarray, " shown"]:

@@ -26,7 +26,7 @@ from functools import cached_property
 from typing import Final
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int, Int32
 
 from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.base import Base
@@ -136,13 +136,23 @@ class Session:
             return self, Receipt(False, str(error))
         return self._accept(payload), Receipt(True)
 
-    def rank(self, candidates: Candidates, k: int | None, now: int) -> Ranking:
+    def rank(
+        self,
+        candidates: Candidates,
+        k: int | None,
+        now: int,
+        *,
+        block: Int[np.ndarray, " blocked"] | None = None,
+        allow: Int[np.ndarray, " allowed"] | None = None,
+    ) -> Ranking:
         """Rank candidates for this user with what is in force.
 
         Args:
             candidates: item rows, with or without vectors.
             k: how many to show; None: all of them.
             now: seconds since 1970.
+            block: rows never to show, today's and of this app; None: none.
+            allow: the only rows to show; None: all. What is in both lists is blocked.
 
         Returns:
             the ranking.
@@ -150,7 +160,7 @@ class Session:
         Raises:
             UsageError: k below 0, or vectors of another shape: the app's mistakes.
         """
-        return rerank(self.in_force(now).ranker, self.history, candidates, k)
+        return rerank(self.in_force(now).ranker, self.history, candidates, k, block=block, allow=allow)
 
     def in_force(self, now: int) -> Version:
         """Tell what ranks at a time: the accepted adaptation until its expiry, the base before and after.

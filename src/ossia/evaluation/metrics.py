@@ -14,7 +14,7 @@ and HR@k (which is also recall@k), NDCG@k and MRR@k are their means over users. 
 are made from them (`bootstrap`).
 
 What this does not do: sampled negatives. Figures against a hundred drawn items are another protocol (Krichene and Rendle,
-KDD 2020) and must never share a table with these.
+KDD 2020), under other names (`lists`), and never share a table with these.
 """
 
 import numpy as np

@@ -18,7 +18,7 @@ to its ranker instead.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -30,6 +30,9 @@ from ossia.errors import UsageError
 from ossia.evaluation.metrics import hr_at_k, mrr_at_k, ndcg_at_k, target_ranks_in
 from ossia.types import Candidates, Ranker
 
+FULL = "full ranking"
+"""The protocol of this module; those on lists are in `lists`."""
+
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
@@ -39,11 +42,15 @@ class Judgement:
         name: the ranker's, as it will stand in the table.
         ranks: 1-based rank of the target; one value per case, or a row of cases per seed.
         repeat_share: share of the cases whose target is in its own history.
+        protocol: what was ranked; figures of different protocols are never compared.
+        candidate_recall: share of the cases whose given list holds the target; None where no list was given.
     """
 
     name: str
     ranks: Int[np.ndarray, "*seeds cases"]
     repeat_share: float
+    protocol: str = FULL
+    candidate_recall: float | None = None
 
     def hr(self, k: int = 10) -> float:
         """Share of cases with the target among the first k.
@@ -110,13 +117,31 @@ def pool_seeds(judgements: Sequence[Judgement]) -> Judgement:
         one judgement with a row of ranks per seed.
 
     Raises:
-        UsageError: none given, or they are not about equally many cases.
+        UsageError: none given, they are not about equally many cases, or of different protocols.
     """
+    check_protocols([judgement.protocol for judgement in judgements])
     lengths = {judgement.ranks.shape[-1] for judgement in judgements}
     if len(lengths) != 1:
         raise UsageError(f"pool seeds: expected judgements of the same cases, got {sorted(lengths)} cases")
     ranks = np.concatenate([np.atleast_2d(judgement.ranks) for judgement in judgements])
-    return Judgement(judgements[0].name, ranks, judgements[0].repeat_share)
+    return replace(judgements[0], ranks=ranks)
+
+
+def check_protocols(protocols: Sequence[str]) -> str:
+    """Refuse to put figures of different protocols side by side.
+
+    Args:
+        protocols: of what is to stand together.
+
+    Returns:
+        the one that all share; `FULL` if there is none.
+
+    Raises:
+        UsageError: there are several.
+    """
+    if len(set(protocols)) > 1:
+        raise UsageError(f"protocol: expected figures of one protocol together, got {' and '.join(sorted(set(protocols)))}")
+    return protocols[0] if protocols else FULL
 
 
 def target_ranks(
@@ -162,7 +187,7 @@ def rank_batches(
     for start in range(0, len(cases.targets), batch):
         numbers = range(start, min(start + batch, len(cases.targets)))
         histories = [cases.histories[number] for number in numbers]
-        scores = _score_catalog(ranker, numbers, histories, items)
+        scores = score_catalog(ranker, numbers, histories, items)
         if remove_seen:
             for row, history in zip(scores, histories, strict=True):
                 row[history[history >= 0]] = -np.inf
@@ -182,13 +207,25 @@ def repeat_share(cases: Cases) -> float:
     return float(np.mean(repeats)) if repeats else 0.0
 
 
-def _score_catalog(
+def score_catalog(
     ranker: Ranker | Callable[[int], Ranker], numbers: range, histories: Sequence[Int[np.ndarray, " _"]], items: int
 ) -> Float32[np.ndarray, "batch items"]:
-    """Score all items for some cases, as rows that may be written to.
+    """Score all items for some cases.
 
     BLAS gets one thread: a device's matrices are so small that threads only wait for one another, and beside a single busy
     neighbor on two cores they made the device path ten times slower.
+
+    Args:
+        ranker: a ranker for everybody, or a function from the number of a case to that case's own ranker.
+        numbers: of the cases.
+        histories: of the same cases.
+        items: size of the catalog.
+
+    Returns:
+        one row per case, which may be written to.
+
+    Raises:
+        UsageError: the ranker returns too few scores.
     """
     with threadpool_limits(limits=1, user_api="blas"):
         return _scored(ranker, numbers, histories, items)
@@ -202,15 +239,23 @@ def _scored(
         scores = np.array(cast(Any, ranker).scores_many(histories), np.float32)
     else:
         catalog = Candidates(np.arange(items))
-        own = (_ranker_of(ranker, number) for number in numbers)
+        own = (ranker_of(ranker, number) for number in numbers)
         scores = np.array([each.scores(history, catalog) for each, history in zip(own, histories, strict=True)], np.float32)
     if scores.shape != (len(histories), items):
         raise UsageError(f"evaluation: expected scores shaped {(len(histories), items)}, got {scores.shape}")
     return scores
 
 
-def _ranker_of(ranker: Ranker | Callable[[int], Ranker], number: int) -> Ranker:
-    """The ranker that judges case `number`."""
+def ranker_of(ranker: Ranker | Callable[[int], Ranker], number: int) -> Ranker:
+    """Find the ranker of one case.
+
+    Args:
+        ranker: one for everybody, or a function from the number of a case to that case's own.
+        number: of the case.
+
+    Returns:
+        the ranker.
+    """
     if hasattr(ranker, "scores"):
         return cast(Ranker, ranker)
     return ranker(number)

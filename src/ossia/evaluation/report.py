@@ -17,7 +17,8 @@ from ossia.evaluation.bootstrap import Interval
 from ossia.evaluation.page import page, section
 from ossia.evaluation.pictures import UserCodes, average_bits, draw_codes, draw_interval
 from ossia.evaluation.plots import CatalogCurve, Curve, plot_catalog, plot_curves, plot_quality
-from ossia.evaluation.table import Comparison, Provenance, Row, comparison_cells, provenance_lines, show_bytes
+from ossia.evaluation.protocol import FULL, check_protocols
+from ossia.evaluation.table import Comparison, Provenance, Row, comparison_cells, measure, provenance_lines, show_bytes
 from ossia.files import write_whole
 from ossia.types import WIDTHS, Slot
 
@@ -160,13 +161,22 @@ def _head(report: Report) -> str:
 def _results(rows: Sequence[Row], comparisons: Sequence[Comparison]) -> str:
     """The table of results, bars in its cells, and the paired differences under it."""
     most = max(max(row.ndcg_at_10.high, row.ndcg_at_10.mean) for row in rows) or 1.0
-    heads = ("", "NDCG@10", "", "HR@10", "bytes<br>at rest", "to the<br>device", "of<br>payload")
+    first, protocol = rows[0], check_protocols([row.protocol for row in rows])
+    heads = (
+        "",
+        escape(measure("NDCG@10", protocol)),
+        "",
+        escape(measure("HR@10", protocol)),
+        "bytes<br>at rest",
+        "to the<br>device",
+        "of<br>payload",
+    )
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     body = "\n".join(_result(number, row, most) for number, row in enumerate(rows, 1))
     key = "".join(f'<li><span class="dot {family}"></span>{name}</li>' for family, name in _FAMILY_NAMES.items())
-    first = rows[0]
+    ranked = "Full ranking of the whole catalog" if protocol == FULL else f"Ranking among {escape(protocol)}"
     note = (
-        f"Full ranking of the whole catalog for {first.cases:,} held-out events; ties count against us; "
+        f"{ranked} for {first.cases:,} held-out events; ties count against us; "
         f"{100 * first.repeat_share:.1f} % of the targets repeat an earlier item. Whiskers and ± are 95 % intervals over "
         "users, drawn again 10,000 times. A dash was not measured."
     )

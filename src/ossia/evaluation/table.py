@@ -18,7 +18,7 @@ import msgspec
 
 from ossia.evaluation.bootstrap import Interval, bootstrap_mean, paired_bootstrap
 from ossia.evaluation.metrics import gains_at_k, hits_at_k
-from ossia.evaluation.protocol import Judgement
+from ossia.evaluation.protocol import FULL, Judgement, check_protocols
 
 if TYPE_CHECKING:
     import rich.table
@@ -27,7 +27,7 @@ Family: TypeAlias = Literal["baseline", "base", "personal", "control"]
 """What kind of thing a row is: counts, the same weights for everybody, made for the user, or what that must beat."""
 
 DASH = "–"
-_COLUMNS = ("", "NDCG@10", "95 %", "HR@10", "95 %", "bytes at rest", "bytes to the device", "bytes of payload")
+_BYTES = ("bytes at rest", "bytes to the device", "bytes of payload")
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Row:
         payload_bytes: the payload alone, averaged over users.
         cases: how many held-out events were judged.
         repeat_share: share of the cases whose target repeats an item of the history.
+        protocol: what was ranked; a table holds rows of one protocol.
+        candidate_recall: share of the cases whose given list holds the target; None where no list was given.
     """
 
     name: str
@@ -55,6 +57,8 @@ class Row:
     payload_bytes: float | int | None = None
     cases: int = 0
     repeat_share: float = 0.0
+    protocol: str = FULL
+    candidate_recall: float | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,8 @@ def make_row(judgement: Judgement, family: Family, *, seed: int = 0) -> Row:
         hr_at_10=bootstrap_mean(hits_at_k(judgement.ranks, 10), seed=seed),
         cases=judgement.ranks.shape[-1],
         repeat_share=judgement.repeat_share,
+        protocol=judgement.protocol,
+        candidate_recall=judgement.candidate_recall,
     )
 
 
@@ -152,8 +158,9 @@ def compare(a: Judgement, b: Judgement, *, seed: int = 0) -> Comparison:
         the mean difference a − b with its interval and p.
 
     Raises:
-        UsageError: the two are not about the same cases.
+        UsageError: the two are not about the same cases, or of different protocols.
     """
+    check_protocols([a.protocol, b.protocol])
     difference = paired_bootstrap(gains_at_k(a.ranks, 10), gains_at_k(b.ranks, 10), seed=seed)
     return Comparison(a.name, b.name, difference)
 
@@ -167,12 +174,15 @@ def rich_table(rows: Sequence[Row], *, title: str = "") -> "rich.table.Table":
 
     Returns:
         what `rich` prints.
+
+    Raises:
+        UsageError: the rows are of different protocols.
     """
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title or None, title_justify="left", header_style="bold")
-    for place, column in enumerate(_COLUMNS):
+    for place, column in enumerate(_columns(rows)):
         table.add_column(column, justify="left" if place == 0 else "right", no_wrap=place == 0)
     for row in rows:  # Text, not str: a name may hold the square brackets of rich's markup
         table.add_row(*(Text(cell) for cell in _cells(row)), style="bold" if row.family == "personal" else None)
@@ -189,8 +199,12 @@ def markdown_table(rows: Sequence[Row], provenance: Provenance, comparisons: Seq
 
     Returns:
         Markdown, ending in a newline.
+
+    Raises:
+        UsageError: the rows are of different protocols.
     """
-    lines = ["| " + " | ".join(_COLUMNS) + " |", "|---" + "|--:" * (len(_COLUMNS) - 1) + "|"]
+    columns = _columns(rows)
+    lines = ["| " + " | ".join(columns) + " |", "|---" + "|--:" * (len(columns) - 1) + "|"]
     lines += ["| " + " | ".join(_escape(cell) for cell in _cells(row)) + " |" for row in rows]
     if comparisons:
         lines += ["", "| NDCG@10 of | minus that of | difference | 95 % | p |", "|---|---|--:|--:|--:|"]
@@ -201,6 +215,8 @@ def markdown_table(rows: Sequence[Row], provenance: Provenance, comparisons: Seq
 def json_table(rows: Sequence[Row], provenance: Provenance, comparisons: Sequence[Comparison] = ()) -> bytes:
     """Write rows, comparisons and provenance as one JSON object, under the names that they have in Python.
 
+    Figures among sampled negatives are called so here too: `sampled_ndcg_at_10`, `sampled_hr_at_10`.
+
     Args:
         rows: in order.
         provenance: command, seeds, machine, versions, data, date.
@@ -208,8 +224,16 @@ def json_table(rows: Sequence[Row], provenance: Provenance, comparisons: Sequenc
 
     Returns:
         UTF-8 JSON, indented.
+
+    Raises:
+        UsageError: the rows are of different protocols.
     """
-    whole = {"rows": list(rows), "comparisons": list(comparisons), "provenance": provenance}
+    sampled = "sampled" in check_protocols([row.protocol for row in rows])
+    whole = {
+        "rows": [_with_honest_names(row) if sampled else row for row in rows],
+        "comparisons": [_with_honest_names(each) if sampled else each for each in comparisons],
+        "provenance": provenance,
+    }
     return msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n"
 
 
@@ -263,6 +287,35 @@ def provenance_lines(provenance: Provenance, *, ticks: bool = False) -> list[tup
         ("versions", ", ".join(f"{name} {version}" for name, version in sorted(provenance.versions.items()))),
         ("date", provenance.date),
     ]
+
+
+def measure(name: str, protocol: str) -> str:
+    """Name a figure so that nobody takes it for another protocol's.
+
+    Args:
+        name: such as `NDCG@10`.
+        protocol: what was ranked.
+
+    Returns:
+        the heading of its column.
+
+    Example:
+        >>> measure("NDCG@10", "full ranking"), measure("NDCG@10", "100 sampled negatives")
+        ('NDCG@10', 'NDCG@10 (100 sampled negatives)')
+    """
+    return name if protocol == FULL else f"{name} ({protocol})"
+
+
+def _columns(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Head the columns for rows of one protocol."""
+    protocol = check_protocols([row.protocol for row in rows])
+    return ("", measure("NDCG@10", protocol), "95 %", measure("HR@10", protocol), "95 %", *_BYTES)
+
+
+def _with_honest_names(figures: Row | Comparison) -> dict[str, object]:
+    """Rename figures that were made among sampled negatives."""
+    fields: dict[str, object] = msgspec.to_builtins(figures)
+    return {f"sampled_{name}" if name.endswith("_at_10") else name: value for name, value in fields.items()}
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Who stands in the table of results, and the controls that a personal ranker must beat.
 
-    popularity, bigram                 counts, no model at all
+    popularity (all, recent),
+    bigram, item-kNN                   counts, no model at all
     uniform 8 / 4 / 2 bits             the same width for every channel of the encoder, the whole table at 8 bits
     personal codes                     this user's widths, within the budget
     constant codes                     one allocation for everybody, from the mean importance of training users
@@ -9,7 +10,7 @@
     popular rows at a share            the same bytes, filled with the most popular rows
 
 If another user's codes rank as well, nothing is personal; if popular rows do, the rows need no profile. Everything but the
-first two goes through `rankers`: encoded, decoded, folded, as on a device.
+first four goes through `rankers`: encoded, decoded, folded, as on a device.
 
 Nothing here looks at a target.
 """
@@ -26,8 +27,9 @@ from ossia.adaptation.base import Base
 from ossia.adaptation.cost import costs
 from ossia.data.splits import Cases, Split, item_counts
 from ossia.errors import BudgetError
-from ossia.evaluation.baselines import MarkovBigram, Popularity
+from ossia.evaluation.baselines import MarkovBigram, Popularity, recent_counts
 from ossia.evaluation.controls import another_user
+from ossia.evaluation.item_knn import ItemKNN
 from ossia.evaluation.table import Family
 from ossia.service.personalizer import Personalizer
 from ossia.service.rankers import Delivery, deliver, make_profiles, receive, unpack
@@ -67,10 +69,12 @@ def baselines(split: Split, items: int) -> Iterator[Contender]:
         items: rows of the catalog.
 
     Yields:
-        popularity and bigram.
+        popularity, recent popularity, bigram, item-kNN.
     """
     yield Contender("popularity", "baseline", Popularity(item_counts(split.train, items)))
+    yield Contender("recent popularity", "baseline", Popularity(recent_counts(split.train, items)))
     yield Contender("Markov bigram", "baseline", MarkovBigram(split.train, items))
+    yield Contender("item-kNN", "baseline", ItemKNN(split.train, items))
 
 
 def uniform(base: Base, *, runtime: str = "numpy") -> Iterator[Contender]:

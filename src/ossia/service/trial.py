@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
+from ossia.data.histories import Histories
 from ossia.data.splits import Cases
 from ossia.errors import UsageError
-from ossia.evaluation.protocol import Judgement, rank_batches, repeat_share
+from ossia.evaluation.lists import GIVEN, candidate_recall, list_rank_batches
+from ossia.evaluation.protocol import FULL, Judgement, rank_batches, repeat_share
 from ossia.evaluation.table import Comparison, Row, compare, make_row, with_bytes
 from ossia.service.contenders import Contender
 
@@ -22,7 +24,13 @@ CONTROLS = (
 
 
 def judge_all(
-    contenders: Iterable[Contender], cases: Cases, items: int, *, remove_seen: bool = True
+    contenders: Iterable[Contender],
+    cases: Cases,
+    items: int,
+    *,
+    remove_seen: bool = True,
+    lists: Histories | None = None,
+    protocol: str = FULL,
 ) -> Iterator[tuple[Contender, Judgement | None]]:
     """Judge contenders one after the other; iterate to watch.
 
@@ -30,7 +38,9 @@ def judge_all(
         contenders: made when their turn comes.
         cases: what to judge; the same for all.
         items: rows of the catalog.
-        remove_seen: do not offer what is in the history.
+        remove_seen: do not offer what is in the history; without lists.
+        lists: rank each case's target within its own list; None: in the whole catalog.
+        protocol: what the lists are, by name: `GIVEN`, or `sampled_protocol(…)`.
 
     Yields:
         the contender at work with None, batch by batch, and at its end with its judgement.
@@ -38,15 +48,19 @@ def judge_all(
     Raises:
         UsageError: there is no case.
     """
-    repeats = repeat_share(cases)
+    repeats, recall = repeat_share(cases), candidate_recall(cases, lists) if lists and protocol == GIVEN else None
     for contender in contenders:
         ranks = []
-        for batch in rank_batches(contender.ranker, cases, items, remove_seen=remove_seen):
+        for batch in (
+            rank_batches(contender.ranker, cases, items, remove_seen=remove_seen)
+            if lists is None
+            else list_rank_batches(contender.ranker, cases, lists, items)
+        ):
             ranks.append(batch)
             yield contender, None
         if not ranks:
             raise UsageError("evaluation: expected at least one case, got none")
-        yield contender, Judgement(contender.name, np.concatenate(ranks), repeats)
+        yield contender, Judgement(contender.name, np.concatenate(ranks), repeats, protocol, recall)
 
 
 def make_row_of(contender: Contender, judgement: Judgement, *, seed: int = 0) -> Row:

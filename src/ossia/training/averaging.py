@@ -11,6 +11,8 @@ with few steps is not held up by its first weights.
 import torch
 from torch import nn
 
+from ossia.training.rows import RowMean
+
 
 def keep_at(decay: float, step: int) -> float:
     """Tell how much of the mean is kept at a step.
@@ -30,12 +32,18 @@ def keep_at(decay: float, step: int) -> float:
 
 
 @torch.no_grad()
-def blend(average: nn.Module, model: nn.Module, keep: float) -> None:
+def blend(average: nn.Module, model: nn.Module, keep: float, rows: RowMean | None = None) -> None:
     """Move the mean a step towards the model, in place.
 
     Args:
         average: a module of the same shape; its parameters are the mean.
         model: the weights after the latest step.
         keep: how much of the mean stays, 0 … 1.
+        rows: the mean of a table that catches up by itself; it is told that a step has passed.
     """
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - keep)  # all tensors in one call
+    means, latest = (list[torch.Tensor](module.parameters()) for module in (average, model))
+    if rows is not None:
+        rows.wait(keep)
+        means = [mean for mean in means if mean is not rows.average]
+        latest = [parameter for parameter in latest if parameter is not rows.latest]
+    torch._foreach_lerp_(means, latest, 1 - keep)  # all tensors in one call

@@ -10,11 +10,12 @@ Randomness is no state: every step's is a function of the seed, the epoch and th
 There is no pickle: tensors are safetensors, everything else JSON. A file that is damaged or not ours is an `ArtifactError`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import torch
 from msgspec import Struct
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ossia.errors import ArtifactError
-from ossia.files import write_whole
+from ossia.files import write_parts
 
 FORMAT = "ossia-checkpoint-1"
 GROUPS = ("model", "average", "best", "optimizer")
@@ -35,20 +36,24 @@ class Epoch(Struct, frozen=True, forbid_unknown_fields=True):
         index: 0 for the first epoch.
         steps: optimizer steps that it took.
         loss: mean training loss over the epoch's steps, in nats.
-        validation_ndcg: NDCG@10 on validation after the epoch.
-        best: no earlier epoch was as good, so its weights were kept.
+        validation_ndcg: NDCG@10 on validation after the epoch; None in a refit, which has nothing to validate with.
+        best: no earlier epoch was as good, so its weights were kept; in a refit, every epoch.
         seconds: what it took, validation included.
+        training_seconds: the same without validation; None in runs of earlier versions.
     """
 
     index: int
     steps: int
     loss: float
-    validation_ndcg: float
+    validation_ndcg: float | None
     best: bool
     seconds: float
+    training_seconds: float | None = None
 
     def __str__(self) -> str:
         """Say it in a line, for people."""
+        if self.validation_ndcg is None:
+            return f"epoch {self.index}: loss {self.loss:.3f}, refit"
         mark = " (best)" if self.best else ""
         return f"epoch {self.index}: loss {self.loss:.3f}, validation NDCG@10 {self.validation_ndcg:.4f}{mark}"
 
@@ -120,7 +125,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """
     groups = {group: getattr(checkpoint, group) for group in GROUPS}
     tensors = {f"{group}.{name}": tensor for group, named in groups.items() for name, tensor in named.items()}
-    write_whole(path, tensor_bytes(tensors, format=FORMAT, epochs=msgspec.json.encode(checkpoint.epochs).decode()))
+    write_parts(path, tensor_parts(tensors, format=FORMAT, epochs=msgspec.json.encode(checkpoint.epochs).decode()))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -160,6 +165,30 @@ def tensor_bytes(tensors: Mapping[str, Tensor], **metadata: str) -> bytes:
         a whole file; equal tensors give equal bytes.
     """
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}, metadata)
+
+
+def tensor_parts(tensors: Mapping[str, Tensor], **metadata: str) -> Iterator[memoryview]:
+    """Serialize tensors as `tensor_bytes` does, one after the other: a large table is never held twice.
+
+    Args:
+        tensors: by name, on any device; float32.
+        metadata: texts for the file's header.
+
+    Yields:
+        the file, in parts: eight bytes of the header's length, the header, each tensor.
+    """
+    names, begin = sorted(tensors), 0
+    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
+    for name in names:
+        size = tensors[name].numel() * tensors[name].element_size()
+        assert tensors[name].dtype == torch.float32, f"{name}: {tensors[name].dtype} would need another order"
+        header[name] = {"dtype": "F32", "shape": list(tensors[name].shape), "data_offsets": [begin, begin + size]}
+        begin += size
+    text = msgspec.json.encode(header)
+    text += b" " * (-len(text) % 8)
+    yield memoryview(len(text).to_bytes(8, "little") + text)
+    for name in names:
+        yield tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

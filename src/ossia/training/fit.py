@@ -53,7 +53,13 @@ class Step:
 
 
 def fit(
-    model: nn.Module, loss: Loss, batches: Iterable[Movable], optimizer: Optimizer, *, seed: tuple[int, ...]
+    model: nn.Module,
+    loss: Loss,
+    batches: Iterable[Movable],
+    optimizer: Optimizer,
+    *,
+    seed: tuple[int, ...],
+    share: Callable[[nn.Module], None] | None = None,
 ) -> Iterator[Step]:
     """Take one optimizer step per batch and yield what happened; stop iterating to stop training.
 
@@ -63,6 +69,7 @@ def fit(
         batches: one epoch of them, on any device.
         optimizer: over the parameters that are to move.
         seed: the randomness of these steps, such as (seed, epoch).
+        share: called when the gradients are there, before the step: several processes add theirs up (`ranks.py`).
 
     Yields:
         one `Step` per batch.
@@ -74,6 +81,8 @@ def fit(
             value = loss(model, batch.to(device), generator)
             optimizer.zero_grad(set_to_none=True)
             value.backward()  # type: ignore[no-untyped-call]
+        if share:
+            share(model)
         optimizer.step()
         yield Step(index, value.item())
 

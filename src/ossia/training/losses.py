@@ -1,10 +1,11 @@
-"""Three losses for the next item, as plain functions of states and targets.
+"""Four losses for the next item, as plain functions of states and targets.
 
 All take user states, the items that came next, and the item table, and return the mean over the events:
 
     full_softmax      −s_y + log Σ_j e^{s_j}                                      over the whole catalog
     sampled_softmax   −s_y + log (e^{s_y} + Σ_{j∈N, j≠y} e^{s_j − log(K q_j)})    over K shared draws N from q
     bce               −log σ(s_y) − mean_{j∈N, j≠y} log(1 − σ(s_j))               over the same draws
+    gbce              −β log σ(s_y) − Σ_{j∈N, j≠y} w_j log(1 − σ(s_j))            over the same draws, β calibrated
 
 with s = state · E. Full softmax is the exact log-likelihood, and its cost grows with the catalog. Sampled softmax estimates
 the sum: a draw j stands for 1 / (K q_j) items, which is the *logQ correction* (Bengio and Senécal, 2008). The target is
@@ -28,8 +29,14 @@ from ossia.backbones import Backbone
 from ossia.training.batches import Batch
 from ossia.types import ABSENT
 
+Hits: TypeAlias = tuple[Int[Tensor, " hits"], Int[Tensor, " hits"]]
+"""The events and the draws of the pairs that must not count against each other."""
+
 NextItemLoss: TypeAlias = Callable[[Backbone, Batch, torch.Generator], Tensor]
 """`(backbone, batch, generator) -> mean loss of the batch's events`, as `fit` calls it."""
+
+FLOAT32_ITEMS = 1 << 16
+"""Up to here a float32 tells the shares of items well enough apart."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +44,12 @@ class Proposal:
     """Where negatives come from: item j with probability `q_j ∝ max(count_j, 1)^alpha`.
 
     Attributes:
-        cumulative: running sum of q, for drawing by bisection; ends in 1.
+        cumulative: running sum of q, for drawing by bisection; ends in 1. float64 for a large catalog: steps of 2⁻²⁴ are coarse
+            where q is a millionth.
         log_q: log of each item's probability.
     """
 
-    cumulative: Float32[Tensor, " items"]
+    cumulative: Float[Tensor, " items"]
     log_q: Float32[Tensor, " items"]
 
     @classmethod
@@ -57,7 +65,8 @@ class Proposal:
         """
         weights = counts.clamp_min(1).double() ** alpha
         q = weights / weights.sum()
-        return cls(q.cumsum(0).float(), q.log().float())
+        cumulative = q.cumsum(0)
+        return cls(cumulative if len(counts) > FLOAT32_ITEMS else cumulative.float(), q.log().float())
 
     def draw(self, size: int, generator: torch.Generator) -> Int[Tensor, " negatives"]:
         """Draw item rows with replacement.
@@ -69,7 +78,7 @@ class Proposal:
         Returns:
             item rows, each an independent draw from q.
         """
-        points = torch.rand(size, generator=generator, device=self.cumulative.device)
+        points = torch.rand(size, generator=generator, device=self.cumulative.device, dtype=self.cumulative.dtype)
         # Rounding may leave the last running sum a hair below 1: a point above it belongs to the last item.
         return torch.searchsorted(self.cumulative, points, right=True).clamp_max(len(self.cumulative) - 1)
 
@@ -118,9 +127,31 @@ def sampled_softmax(
         the mean loss in nats.
     """
     positive = (states * target_vectors).sum(1)
-    hits = negatives == targets[:, None]
+    hits = find_hits(targets, negatives)
     total = _LogTotal.apply(states, negative_vectors, -log(len(negatives)) - log_q[negatives], hits, positive)  # type: ignore[no-untyped-call]
     return cast(Tensor, (total - positive).mean())
+
+
+def find_hits(targets: Int[Tensor, " events"], negatives: Int[Tensor, " negatives"]) -> Hits:
+    """Find the draws that hit an event's own target, without comparing every event with every draw.
+
+    Args:
+        targets: the item of each event.
+        negatives: item rows, drawn with replacement, in any order.
+
+    Returns:
+        the event and the draw of each hit.
+
+    Example:
+        >>> [hit.tolist() for hit in find_hits(torch.tensor([4, 7]), torch.tensor([7, 2, 7]))]
+        [[1, 1], [0, 2]]
+    """
+    ordered, draws = negatives.sort(stable=True)
+    first, behind = torch.searchsorted(ordered, targets), torch.searchsorted(ordered, targets, right=True)
+    counts = behind - first
+    events = torch.repeat_interleave(torch.arange(len(targets), device=targets.device), counts)
+    rank = torch.arange(len(events), device=targets.device) - (counts.cumsum(0) - counts)[events]
+    return events, draws[first[events] + rank]
 
 
 def bce(
@@ -152,8 +183,50 @@ def bce(
     return (pulled_up + pushed_down.sum(1) / other.sum(1).clamp_min(1)).mean()
 
 
+def gbce(
+    states: Float[Tensor, "events dim"],
+    targets: Int[Tensor, " events"],
+    negatives: Int[Tensor, " negatives"],
+    target_vectors: Float[Tensor, "events dim"],
+    negative_vectors: Float[Tensor, "negatives dim"],
+    log_q: Float[Tensor, " items"],
+    calibration: float,
+) -> Float[Tensor, ""]:
+    """Binary cross-entropy whose positive is played down, because few of the items that were not chosen are drawn.
+
+        −(β log σ(s_y) + Σ_{j∈N, j≠y} w_j log(1 − σ(s_j))) / (K + 1),     w_j = 1 / ((n − 1) q_j)
+        β = a (t (1 − 1/a) + 1/a),     a = K / (n − 1)
+
+    Against K of n − 1 items at β = 1, σ(s_j) overstates how probable j is: its best value is p / (p + a (1 − p)). At β = a
+    it is p itself. Petrov and Macdonald, RecSys 2023 (gSASRec), equations 14 and 19, https://arxiv.org/abs/2308.07192;
+    there negatives are drawn uniformly (w = 1), here a draw is weighed so that β is right for every q.
+
+    Args:
+        states: user states before each event.
+        targets: the item of each event.
+        negatives: K item rows, drawn with replacement from q, shared by all events.
+        target_vectors: the targets' rows of the item table.
+        negative_vectors: the negatives' rows of the item table.
+        log_q: log q of every item.
+        calibration: t, 0 … 1: 0 is plain binary cross-entropy (β = 1), 1 is calibrated (β = a).
+
+    Returns:
+        the mean loss in nats per compared item.
+    """
+    rate = len(negatives) / (len(log_q) - 1)  # above 1 where draws with replacement outnumber the items
+    beta = rate * (calibration * (1 - 1 / rate) + 1 / rate)
+    weights = (negatives != targets[:, None]) * torch.exp(-log_q[negatives]) / (len(log_q) - 1)
+    pushed_down = (functional.softplus(states @ negative_vectors.T) * weights).sum(1)
+    pulled_up = functional.softplus(-(states * target_vectors).sum(1))
+    return (beta * pulled_up + pushed_down).mean() / (len(negatives) + 1)
+
+
 def next_item_loss(
-    kind: Literal["full_softmax", "sampled_softmax", "bce"], *, proposal: Proposal, negatives: int
+    kind: Literal["full_softmax", "sampled_softmax", "bce", "gbce"],
+    *,
+    proposal: Proposal,
+    negatives: int,
+    calibration: float = 0.75,
 ) -> NextItemLoss:
     """Join a loss to a backbone: encode the batch, keep the states of real events, compare them with item vectors.
 
@@ -161,6 +234,7 @@ def next_item_loss(
         kind: which loss.
         proposal: where negatives come from; on the backbone's device. Full softmax needs none.
         negatives: draws per batch.
+        calibration: t of `gbce`.
 
     Returns:
         what `fit` minimizes.
@@ -180,9 +254,35 @@ def next_item_loss(
         states = backbone.encode(inputs.view(*batch.inputs.shape, -1), batch.positions, batch.pieces)[real]
         if kind == "bce":
             return bce(states, targets, drawn, own, others)
+        if kind == "gbce":
+            return gbce(states, targets, drawn, own, others, proposal.log_q, calibration)
         return sampled_softmax(states, targets, drawn, own, others, proposal.log_q)
 
     return full if kind == "full_softmax" else sampled
+
+
+def log_total(
+    states: Float[Tensor, "events dim"],
+    negative_vectors: Float[Tensor, "negatives dim"],
+    shift: Float[Tensor, " negatives"],
+    hits: Hits,
+    positive: Float[Tensor, " events"],
+) -> Float[Tensor, " events"]:
+    """Log of what an event's own score and the negatives' add up to.
+
+        log(e^p + Σ_{j not a hit} e^{state · n_j + shift_j})
+
+    Args:
+        states: user states.
+        negative_vectors: rows of the item table, shared by all events.
+        shift: log of how many items each stands for.
+        hits: the events and the negatives of what is left out.
+        positive: p.
+
+    Returns:
+        the total of each event.
+    """
+    return cast(Tensor, _LogTotal.apply(states, negative_vectors, shift, hits, positive))  # type: ignore[no-untyped-call]
 
 
 class _LogTotal(torch.autograd.Function):
@@ -198,10 +298,11 @@ class _LogTotal(torch.autograd.Function):
         states: Tensor,
         negative_vectors: Tensor,
         shift: Tensor,
-        hits: Tensor,
+        hits: Hits,
         positive: Tensor,
     ) -> Tensor:
-        scores = torch.addmm(shift, states, negative_vectors.T).masked_fill_(hits, -torch.inf)
+        scores = torch.addmm(shift, states, negative_vectors.T)
+        scores[hits] = -torch.inf
         largest = torch.maximum(scores.amax(1), positive)  # finite, for the positive is
         shares = scores.sub_(largest[:, None]).exp_()
         own = (positive - largest).exp()

@@ -32,7 +32,7 @@ from torch import Tensor
 from ossia.adaptation import Base
 from ossia.adaptation.allocate import GAIN
 from ossia.adaptation.personalizer_manifest import personalizer_folder
-from ossia.data import Cases, Dataset, Histories, leave_one_out
+from ossia.data import Cases, Dataset, Histories
 from ossia.errors import DataError, UsageError
 from ossia.personalizers import PERSONALIZERS, Chord
 from ossia.training.checkpoint import optimizer_tensors, restore_optimizer, snapshot
@@ -79,8 +79,8 @@ def train_personalizer(
         yielded before the personalizer is installed, so iterate to the end. Nothing, if it is installed already.
 
     Raises:
-        UsageError: a setting is out of range, the data are not the base's, or a personalizer of that name was trained
-            with other settings; names the field.
+        UsageError: a setting is out of range, the data are not the base's, the base was refit on the events that the
+            personalizer would learn from, or one of that name was trained with other settings; names the field.
         DataError: too few users with a validation case.
         ArtifactError: a file of the interrupted training is damaged.
 
@@ -90,6 +90,8 @@ def train_personalizer(
     path, resolved = Path(out) if out is not None else base.path, recipe.resolve()
     if tuple(data.item_ids) != base.table.ids:
         raise UsageError(f"data: expected the {len(base.table):,} items of {base.path}, got {data.items:,} others")
+    if (seen := int(base.table.counts.sum())) != (events := len(data.split().train.items)):
+        raise UsageError(f"{base.path}: expected a base of the {events:,} training events, got one of {seen:,}; was it refit?")
     if resume and check_installed(personalizer_folder(path, str(resolved.name)), base, resolved, data.hash):
         return iter(())
     if not resume:
@@ -111,7 +113,7 @@ def choose_events(data: Dataset, recipe: PersonalizerRecipe) -> tuple[Cases, Cas
     Raises:
         DataError: fewer than two cases for one of them.
     """
-    split = leave_one_out(data.histories)
+    split = data.split()
     shuffled = np.random.default_rng((recipe.seed, 0)).permutation(len(split.validation))
     if recipe.events == "training":
         learn, select = _newest_events(split.train, recipe.cuts), take_cases(split.validation, shuffled)
@@ -184,7 +186,7 @@ def _train(
         save_state(folder, State(chord.state_dict(), best, optimizer_tensors(optimizer), epochs), recipe, data.hash, base)
         yield epochs[-1]
     chord.load_state_dict(best)
-    rows = choose_beta(frozen, leave_one_out(data.histories).validation, seed=recipe.seed)
+    rows = choose_beta(frozen, data.split().validation, seed=recipe.seed)
     release(path, frozen, chord.cpu(), material.learn, material.select, rows, recipe, data.hash, epochs)
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -13,7 +13,7 @@ import torch
 from ossia.adaptation import Base, write_base
 from ossia.backbones import Backbone
 from ossia.backbones.ranker import encode
-from ossia.data import Dataset, Histories, item_counts, leave_one_out
+from ossia.data import Dataset, Histories, item_counts, with_validation
 from ossia.errors import ArtifactError
 from ossia.training.run import load_run
 
@@ -40,7 +40,8 @@ def publish(run: Path | str, data: Dataset, out: Path | str) -> Base:
     trained = load_run(run)
     if trained.data_hash != data.hash:
         raise ArtifactError(f"{run}: expected a run on data {data.hash[:12]}…, got one on {trained.data_hash[:12]}…")
-    backbone, train = trained.backbone, leave_one_out(data.histories).train
+    backbone, split = trained.backbone, data.split()
+    train = with_validation(split) if trained.recipe.refit else split.train
     weights = {name: tensor.numpy() for name, tensor in backbone.state_dict().items()}
     return write_base(
         Path(out),

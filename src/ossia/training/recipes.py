@@ -28,6 +28,30 @@ SIZES: dict[str, dict[str, int]] = {
 """The sizes that each backbone has besides `dim`, and what they are where a recipe leaves them open."""
 
 
+DENSE_ITEMS = 100_000
+"""Up to here the item table is moved as a whole at every step; above, a pass over it costs more than the rest of the step."""
+
+
+class Distillation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a student learns from a teacher (`distill.py`).
+
+    Attributes:
+        teacher: SHA-256 of the teacher's weights, 64 hexadecimal digits; decided when training begins.
+        loss: which of the three.
+        top: items of the teacher's list that is kept for each training event.
+        temperature: τ of `temperature`: above 1, what is far from the top counts for more.
+        beta: of `rce`: how fast agreement moves its weight.
+        weight: how much the teacher counts, and the next item the rest.
+    """
+
+    teacher: str = ""
+    loss: Literal["temperature", "rrd", "rce"] = "temperature"
+    top: Size = 20
+    temperature: Annotated[float, Meta(gt=0, le=100)] = 1.0
+    beta: Annotated[float, Meta(ge=0, le=100)] = 3.0
+    weight: Annotated[float, Meta(gt=0, le=1)] = 0.5
+
+
 class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to train a backbone.
 
@@ -45,9 +69,12 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         horizontal: Caser's horizontal filters of each height.
         dropout: probability of dropping a value in training.
         loss: `auto` is `full_softmax` up to 5,000 items and `sampled_softmax` above.
+        calibration: of `gbce`: 0 is plain binary cross-entropy, 1 makes scores estimate probabilities.
         negatives: draws per batch, shared by its events, for the sampled losses.
         alpha: negatives are drawn by popularity to this power: 0 uniformly, 1 as they occur.
         lr: Adam's step size.
+        item_optimizer: how the item table moves: `dense`, all of it at every step; `rows`, only what a batch touched
+            (`rows.py`); `auto` is `dense` up to 100,000 items.
         averaging: how much of the weights' running mean is kept at every step; 0 validates and publishes the latest weights.
         batch: events (targets) per optimizer step, about.
         epochs: the most passes over the data.
@@ -55,6 +82,9 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         validation_users: the most users that validation reads after each epoch, a sample fixed by the seed.
         seed: of everything that is random.
         device: `cpu`, `cuda` or `cuda:N`.
+        refit: learn from the validation events too, for exactly `epochs` epochs; nothing is left to validate with.
+        distillation: what is learned from a teacher beside the log; None without one.
+        item_vectors: SHA-256 of the file of side vectors that item rows begin at; decided when training begins, empty without.
     """
 
     backbone: Literal["sasrec", "caser", "gru4rec"] = "sasrec"
@@ -67,10 +97,12 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     vertical: Size | None = None
     horizontal: Size | None = None
     dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.2
-    loss: Literal["auto", "full_softmax", "sampled_softmax", "bce"] = "auto"
+    loss: Literal["auto", "full_softmax", "sampled_softmax", "bce", "gbce"] = "auto"
+    calibration: Annotated[float, Meta(ge=0, le=1)] = 0.75
     negatives: Size = 768
     alpha: Annotated[float, Meta(ge=0, le=2)] = 0.75
     lr: Annotated[float, Meta(gt=0, le=1)] = 3e-3
+    item_optimizer: Literal["auto", "dense", "rows"] = "auto"
     averaging: Annotated[float, Meta(ge=0, lt=1)] = 0.998
     batch: Size = 1024
     epochs: Size = 100
@@ -78,6 +110,9 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     validation_users: Size = 10_000
     seed: Annotated[int, Meta(ge=0)] = 0
     device: Annotated[str, Meta(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+    refit: bool = False
+    distillation: Distillation | None = None
+    item_vectors: str = ""
 
     def resolve(self, items: int) -> "BackboneRecipe":
         """Check every setting and decide what was left open.
@@ -103,10 +138,16 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if recipe.heads and recipe.dim % recipe.heads:
             raise UsageError(f"recipe: expected heads that divide dim {recipe.dim}, got {recipe.heads}")
         check_device(recipe.device)
-        if recipe.loss == "auto":
+        if recipe.distillation and recipe.loss in ("bce", "gbce"):
+            raise UsageError(f"recipe: expected a softmax loss to distill beside, got {recipe.loss}")
+        loss, optimizer = recipe.loss, recipe.item_optimizer
+        if loss == "auto":
             loss = "full_softmax" if items <= FULL_SOFTMAX_ITEMS else "sampled_softmax"
-            return msgspec.structs.replace(recipe, loss=loss)
-        return recipe
+        if optimizer == "auto":
+            optimizer = "dense" if items <= DENSE_ITEMS or loss == "full_softmax" else "rows"
+        if optimizer == "rows" and loss == "full_softmax":
+            raise UsageError("recipe: expected item_optimizer dense for full_softmax, which touches every row, got rows")
+        return msgspec.structs.replace(recipe, loss=loss, item_optimizer=optimizer)
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -222,7 +222,10 @@ def read_json(path: Path, kind: type[Document]) -> Document:
 
 def _refuse_differences(path: Path, data: Dataset, recipe: BackboneRecipe) -> None:
     """Hold a run's folder to the settings and the data of the training that would go on in it."""
-    before, now = (msgspec.to_builtins(settings) for settings in (read_json(path / RECIPE, BackboneRecipe), recipe))
+    earlier = read_json(path / RECIPE, BackboneRecipe).resolve(
+        data.items
+    )  # a setting that is newer than the run is decided now
+    before, now = (msgspec.to_builtins(settings) for settings in (earlier, recipe))
     for name in (name for name in before if before[name] != now[name]):
         raise UsageError(f"{path / RECIPE}: expected {name} {before[name]!r} as in the run so far, got {now[name]!r}")
     record = read_json(path / RECORD, Record)

@@ -20,7 +20,10 @@ from ossia.backbones.ranker import AnyHistory, encode
 from ossia.data import Cases, Histories
 
 CHUNK = 256
-"""Users at a time: their scores for 12,000 items are 12 MB, which caches still help with."""
+"""Users at a time, at most: their scores for 12,000 items are 12 MB, which caches still help with."""
+
+SCORES = 1 << 24
+"""Scores at a time, at most: 64 MB."""
 
 
 def choose_cases(cases: Cases, most: int, seed: int) -> Cases:
@@ -54,19 +57,20 @@ def validation_ranks(backbone: Backbone, cases: Cases) -> Int64[np.ndarray, " ca
     """
     backbone.eval()
     vectors = backbone.items.weight.detach()
-    buffer = torch.empty(min(CHUNK, len(cases)), len(vectors), dtype=vectors.dtype, device=vectors.device)
+    users = max(1, min(CHUNK, len(cases), SCORES // len(vectors)))
+    buffer = torch.empty(users, len(vectors), dtype=vectors.dtype, device=vectors.device)
     ranks = [
         _ranks(torch.mm(encode(backbone, histories), vectors.T, out=buffer[: len(histories)]), histories, targets)
-        for histories, targets in _chunks(cases)
+        for histories, targets in _chunks(cases, users)
     ]
     return torch.cat(ranks).cpu().numpy() if ranks else np.empty(0, np.int64)
 
 
-def _chunks(cases: Cases) -> Iterator[tuple[list[AnyHistory], Int[np.ndarray, " users"]]]:
+def _chunks(cases: Cases, users: int) -> Iterator[tuple[list[AnyHistory], Int[np.ndarray, " users"]]]:
     """Cut the cases into chunks of users."""
-    for start in range(0, len(cases), CHUNK):
-        numbers = range(start, min(start + CHUNK, len(cases)))
-        yield [cases.histories[number] for number in numbers], cases.targets[start : start + CHUNK]
+    for start in range(0, len(cases), users):
+        numbers = range(start, min(start + users, len(cases)))
+        yield [cases.histories[number] for number in numbers], cases.targets[start : start + users]
 
 
 def _ranks(

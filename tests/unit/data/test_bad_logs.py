@@ -29,7 +29,7 @@ def refusal(path: Path, **options: str) -> str:
     return message.removeprefix(str(path))
 
 
-@pytest.mark.parametrize("data", [b"", b"\n", b" \r\n\n", b"\xef\xbb\xbf", gzip.compress(b"")])
+@pytest.mark.parametrize("data", [b"", b"\n", b" \r\n\n", b"\xef\xbb\xbf", gzip.compress(b"", mtime=0)])
 def test_an_empty_file(tmp_path: Path, data: bytes) -> None:
     assert refusal(write(tmp_path, data)) == ": expected a log, got an empty file"
 
@@ -43,7 +43,7 @@ def test_a_header_without_rows(tmp_path: Path, end: str) -> None:
 def test_a_parquet_file_without_rows(tmp_path: Path) -> None:
     path = tmp_path / "log.parquet"
     pl.DataFrame({"user": [], "item": []}).write_parquet(path)
-    assert refusal(path) == ": expected rows, got a Parquet file with columns only"
+    assert refusal(path) == ": expected rows, got columns only"
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

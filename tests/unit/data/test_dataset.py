@@ -1,9 +1,12 @@
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from ossia.data.dataset import Dataset, data_hash
 from ossia.data.histories import Histories
@@ -79,8 +82,8 @@ def test_no_folder_or_another_folder_is_no_dataset(tmp_path: Path) -> None:
 
 def test_a_later_format_is_refused_by_number(folder: Path) -> None:
     info = json.loads((folder / "info.json").read_text())
-    (folder / "info.json").write_text(json.dumps({**info, "format": 2}))
-    with pytest.raises(ArtifactError, match=r"info\.json: expected dataset format 1, got 2"):
+    (folder / "info.json").write_text(json.dumps({**info, "format": 3}))
+    with pytest.raises(ArtifactError, match=r"info\.json: expected dataset format 1 or 2, got 3"):
         Dataset.load(folder)
 
 
@@ -94,3 +97,28 @@ def test_the_hash_is_of_events_and_ids_only(data: Dataset) -> None:
 
 def test_the_hash_is_this_one_on_every_machine() -> None:
     assert data_hash(Histories.from_lists([[0, 1], [1]]), ["a", "é"], ["x", "y"]) == GOLDEN
+
+
+def test_a_dataset_of_format_1_is_still_read(data: Dataset, folder: Path) -> None:
+    info = json.loads((folder / "info.json").read_text())
+    arrays = {"items": data.histories.items, "offsets": data.histories.offsets}
+    (folder / "histories.safetensors").write_bytes(save(arrays))
+    new = ("min_value", "below_value", "repeats", "repeats_dropped", "split", "cuts")
+    files = {**info["files"], "histories.safetensors": hashlib.sha256(save(arrays)).hexdigest()}
+    old = {"format": 1, "info": {k: v for k, v in info["info"].items() if k not in new}, "files": files, "seal": ""}
+    unsealed = msgspec.json.format(msgspec.json.encode(old), indent=2) + b"\n"
+    seal = b'"seal": "%s"' % hashlib.sha256(unsealed).hexdigest().encode()
+    (folder / "info.json").write_bytes(unsealed.replace(b'"seal": ""', seal))
+    loaded = Dataset.load(folder)
+    assert (loaded.hash, loaded.times, loaded.info.split) == (data.hash, None, "leave-one-out")
+    assert np.array_equal(loaded.split().train.items, data.split().train.items)
+
+
+def test_times_are_stored_beside_the_events(data: Dataset, folder: Path) -> None:
+    times = Dataset.load(folder).times
+    assert times is not None
+    assert np.array_equal(times, np.tile(np.arange(6), 12))
+    bare = Dataset(data.histories, data.user_ids, data.item_ids, None, data.info, times[:-1])
+    bare.save(folder, replace=True)
+    with pytest.raises(ArtifactError, match=r"histories.safetensors: expected a time for each of 72 events, got 71"):
+        Dataset.load(folder)

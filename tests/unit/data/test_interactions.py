@@ -130,3 +130,81 @@ def test_lines_that_could_be_a_table_are_not_guessed_to_be_sequences(tmp_path: P
 def test_a_table_in_a_txt_file_is_still_a_table(tmp_path: Path) -> None:
     assert rows(read_log(write(tmp_path, "log.txt", "user\titem\ttime\nu1\t007\t3\nu2\t8\t1\nu1\t8\t2\n"))) == ROWS
     assert rows(read_log(write(tmp_path, "n.txt", "1,2,5,3\n"))) == [("1", "2", 3)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pairs.txt", "1 10\n1 11\n2 10\n"),
+        ("pairs.dat", "1 10\n1 11\n2 10\n"),
+        ("pairs.tsv", "1\t10\n1\t11\n2\t10\n"),
+        ("pairs.csv.gz", "1,10\r\n1,11\r\n2,10\r\n"),
+    ],
+)
+def test_pairs_of_numbers_are_user_and_item_whatever_is_between_them(tmp_path: Path, name: str, text: str) -> None:
+    assert read_log(write(tmp_path, name, text)).rows() == [("1", "10", 0), ("1", "11", 1), ("2", "10", 2)]
+
+
+def test_pairs_of_words_need_the_format_named_and_a_longer_line_is_told_of(tmp_path: Path) -> None:
+    path = write(tmp_path, "pairs.txt", "ann x\n\nbob  y\n")
+    assert read_log(path, format="pairs").rows() == [("ann", "x", 0), ("bob", "y", 1)]
+    with pytest.raises(DataError, match=r"pairs\.txt:2: expected a user and one item, got 3 words"):
+        read_log(write(tmp_path, "pairs.txt", "ann x\nbob y z\n"), format="pairs")
+
+
+def test_a_value_is_read_only_if_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path, "log.csv", "user,item,rating,time\na,x,4.5,1\nb,y,soon,2\n")
+    assert "value" not in read_log(path).columns
+    with pytest.raises(DataError, match=r"log\.csv:3: rating: expected a number, got 'soon' \(1 such row\)"):
+        read_log(path, value="auto")
+    path = write(tmp_path, "u.data", "1\t2\t5\t881\n1\t3\t2\t882\n")
+    assert read_log(path, value="auto").select("value", "time").rows() == [(5.0, 881), (2.0, 882)]
+
+
+@pytest.mark.parametrize(("value", "shown"), [("", "nothing"), ("nan", "'nan'"), ("four", "'four'")])
+def test_a_value_that_is_no_number_names_its_line(tmp_path: Path, value: str, shown: str) -> None:
+    path = write(tmp_path, "log.csv", f"user,item,stars\na,x,1\nb,y,{value}\n")
+    with pytest.raises(DataError, match=rf"log\.csv:3: stars: expected a number, got {shown} \(1 such row\)"):
+        read_log(path, value="stars")
+
+
+def test_a_log_without_a_value_column_says_what_it_has(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"expected a value column, named by the caller or one of rating, .*; found columns user"
+    ):
+        read_log(write(tmp_path, "log.csv", "user,item,time\na,x,1\n"), value="auto")
+    with pytest.raises(DataError, match="expected a value column, got sequences, which have none"):
+        read_log(write(tmp_path, "s.txt", "1 2 3\n"), format="sequences", value="auto")
+
+
+def test_several_files_are_one_log_in_the_order_given(tmp_path: Path) -> None:
+    one = write(tmp_path, "1.csv", "user,item,time\nu1,007,3\n")
+    two = write(tmp_path, "2.csv.gz", "time,item,user\n1.5,8,u2\n2,8,u1\n")
+    log = read_log([one, two])
+    assert log.rows() == [("u1", "007", 3.0, 0), ("u2", "8", 1.5, 1), ("u1", "8", 2.0, 2)]
+    assert read_log([two, one])["user"].to_list() == ["u2", "u1", "u1"]
+    assert read_log([one]).rows() == read_log(one).rows()
+
+
+def test_several_sequence_files_are_one_log(tmp_path: Path) -> None:
+    one, two = write(tmp_path, "1.txt", "1 10 11\n"), write(tmp_path, "2.txt", "1 12\n2 10 10 10 10\n")
+    assert read_log([one, two])["item"].to_list() == ["10", "11", "12", "10", "10", "10", "10"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("user,item,when\na,x,1\n", "expected columns user, item, time as in .*1.csv, got columns user, item"),
+        ("user,asin,time\na,x,1\n", "expected columns user, item, time as in .*1.csv, got columns user, asin, time"),
+        ("user,item,time\na,x,2020-01-01\n", "time: expected numbers as in .*1.csv, got dates"),
+    ],
+)
+def test_a_file_that_does_not_fit_the_first_is_named(tmp_path: Path, text: str, message: str) -> None:
+    one, two = write(tmp_path, "1.csv", "user,item,time\na,x,1\n"), write(tmp_path, "2.csv", text)
+    with pytest.raises(DataError, match=rf"2\.csv: {message}"):
+        read_log([one, two])
+
+
+def test_no_files_are_no_log() -> None:
+    with pytest.raises(UsageError, match="expected at least one file or frame, got an empty list"):
+        read_log([])

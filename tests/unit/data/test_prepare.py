@@ -4,7 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ossia.data.prepare import event_order, k_core, prepare
+from ossia.data.events import event_order
+from ossia.data.prepare import k_core, prepare
 from ossia.errors import DataError, UsageError
 
 
@@ -170,3 +171,53 @@ def test_whole_number_ids_and_dates_in_a_frame_are_fine() -> None:
 def test_equal_events_keep_the_order_of_the_file() -> None:
     order = event_order(np.array([1, 0, 1, 0]), np.array([5, 5, 5, 5]), None)
     assert order.tolist() == [1, 3, 0, 2]
+
+
+def test_events_below_the_value_are_dropped_before_anything_is_counted() -> None:
+    frame = sequences("a: x y z x, b: x y z w").with_columns(value=pl.Series([5.0, 1, 4, 4, 3, 4, 4.5, 5]))
+    data = unfiltered(frame, min_value=4.0)
+    assert by_ids(data) == {"a": ["x", "z", "x"], "b": ["y", "z", "w"]}
+    assert (data.info.below_value, data.info.min_value, data.info.before.events) == (2, 4, 8)
+    assert by_ids(unfiltered(frame)) == by_ids(unfiltered(frame.drop("value")))
+
+
+def test_a_value_that_nothing_has_says_what_the_best_one_is() -> None:
+    frame = sequences("a: x y z, b: x y z").with_columns(value=pl.lit(3.5))
+    with pytest.raises(DataError, match=r"log: expected events of value 4 or more, got 3\.5 at most"):
+        unfiltered(frame, min_value=4.0)
+    with pytest.raises(UsageError, match="min_value: expected a log with values"):
+        unfiltered(frame.drop("value"), min_value=4.0)
+
+
+@pytest.mark.parametrize(
+    ("repeats", "kept", "dropped"),
+    [("keep", ["x", "y", "x", "z", "y"], 0), ("first", ["x", "y", "z"], 2), ("last", ["x", "z", "y"], 2)],
+)
+@pytest.mark.parametrize("timed", [True, False])
+def test_of_repeats_all_or_the_first_or_the_last_in_time_stay(repeats: str, kept: list[str], dropped: int, timed: bool) -> None:
+    frame = sequences("a: x y x z y, b: x y z")
+    frame = frame.reverse() if timed else frame.drop("time")  # with times the order of the file must not matter
+    data = unfiltered(frame, repeats=repeats)
+    assert by_ids(data) == {"a": kept, "b": ["x", "y", "z"]}
+    assert data.info.repeats_dropped == dropped
+    assert (data.info.repeat_share > 0) == (repeats == "keep")
+
+
+def test_repeats_are_dropped_before_users_are_counted() -> None:
+    frame = sequences("a: x x x x x, b: x y z, c: x y z")
+    assert prepare(frame, min_user=3, min_item=1, repeats="first").user_ids == ["b", "c"]
+    with pytest.raises(UsageError, match="repeats: expected one of keep, first, last, got 'none'"):
+        unfiltered(frame, repeats="none")
+
+
+def test_users_that_change_places_when_others_go_keep_their_own_events() -> None:
+    # b comes first in the file, but only by an event whose item nobody else meets.
+    data = prepare(sequences("b: lonely, a: x y z, b: x y z").with_row_index("row"), min_user=3, min_item=2)
+    assert by_ids(data) == {"a": ["x", "y", "z"], "b": ["x", "y", "z"]}
+
+
+@pytest.mark.parametrize("kind", [pl.Int64, pl.Float64])
+def test_times_too_far_apart_for_one_number_are_sorted_all_the_same(kind: type[pl.DataType]) -> None:
+    frame = log(("a", "x", 2**61), ("b", "x", 1), ("a", "y", -(2**61)), ("a", "z", 0), ("b", "y", 2), ("b", "z", 2**62))
+    data = unfiltered(frame.with_columns(pl.col("time").cast(kind)))
+    assert by_ids(data) == {"a": ["y", "z", "x"], "b": ["x", "y", "z"]}

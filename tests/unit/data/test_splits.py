@@ -1,7 +1,9 @@
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ossia.data.histories import Histories
-from ossia.data.splits import in_training, item_counts, leave_one_out
+from ossia.data.splits import in_training, item_counts, leave_one_out, with_validation
 
 
 def test_short_users_train_and_give_no_case() -> None:
@@ -28,3 +30,10 @@ def test_items_nobody_met_are_counted_zero_times() -> None:
     counts = item_counts(Histories.from_lists([[1, 1], [3]]), items=5)
     assert counts.tolist() == [0, 2, 0, 1, 0]
     assert counts.dtype == np.int64
+
+
+@given(lists=st.lists(st.lists(st.integers(0, 9), max_size=7), max_size=6))
+def test_validation_given_back_is_all_that_came_before_the_test_event(lists: list[list[int]]) -> None:
+    histories = Histories.from_lists(lists)
+    given_back = with_validation(leave_one_out(histories))
+    assert [history.tolist() for history in given_back] == [own[:-1] if len(own) >= 3 else own for own in lists]

@@ -334,3 +334,13 @@ def test_a_runtime_that_is_not_there_is_named(base: Base) -> None:
 def test_a_device_id_has_16_bytes(base: Base) -> None:
     with pytest.raises(UsageError, match="device id: expected 16 bytes, got 3"):
         open_session(base, b"abc")
+
+
+def test_what_an_app_forbids_is_not_shown_and_what_it_was_is_remembered(opened: Session) -> None:
+    everything = Candidates(np.arange(len(opened.base.table)))
+    best = opened.rank(everything, None, NOW).items
+    assert opened.rank(everything, 3, NOW, block=best[:2]).items.tolist() == best[2:5].tolist()
+    assert set(opened.rank(everything, None, NOW, allow=best[4:8], block=best[5:6]).items.tolist()) == set(
+        best[[4, 6, 7]].tolist()
+    )
+    assert opened.rank(everything, 3, NOW).items.tolist() == best[:3].tolist()  # the next call knows nothing of it

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ossia.data.histories import Histories
 from ossia.data.splits import leave_one_out
-from ossia.evaluation.baselines import MarkovBigram, Popularity
+from ossia.evaluation.baselines import MarkovBigram, Popularity, recent_counts
 from ossia.evaluation.metrics import hr_at_k
 from ossia.evaluation.protocol import target_ranks
 from ossia.types import Candidates
@@ -38,6 +38,13 @@ def test_popularity_orders_by_counts_then_row(counts: list[int]) -> None:
     expected = sorted(range(len(counts)), key=lambda item: (-counts[item], item))
     scores = Popularity(np.array(counts)).scores(np.array([0]), Candidates(np.arange(len(counts))))
     assert best_first(scores) == expected
+
+
+@given(logs, st.integers(1, 10))
+def test_recent_counts_are_of_each_users_last_events_and_in_the_end_of_all(log: list[list[int]], last: int) -> None:
+    expected = Counter(item for history in log for item in history[-last:])
+    counts = recent_counts(Histories.from_lists(log), ITEMS, last)
+    assert counts.tolist() == [expected[item] for item in range(ITEMS)]
 
 
 def test_a_pair_never_spans_two_users() -> None:

@@ -147,8 +147,8 @@ def test_every_contender_becomes_a_row_and_personal_rows_are_compared(big: Base,
     )
     done = [(each, judgement) for each, judgement in judge_all(contenders, split.test, len(big.table)) if judgement]
     table = [make_row_of(each, judgement) for each, judgement in done]
-    assert len({row.name for row in table}) == len(table) == 10
-    assert [row.payload_bytes is None for row in table] == [True] * 5 + [False] * 5
+    assert len({row.name for row in table}) == len(table) == 12
+    assert [row.payload_bytes is None for row in table] == [True] * 7 + [False] * 5
     pairs = compare_personal({judgement.name: judgement for _, judgement in done})
     assert [(each.name, each.versus) for each in pairs] == [
         ("personal codes", "another user's codes"),

@@ -1,5 +1,6 @@
 """Training a backbone: it learns what there is to learn, stops in time, and an interruption changes nothing."""
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from ossia.data import Dataset, Histories, item_counts, leave_one_out, synthetic
 from ossia.data.dataset import data_hash
 from ossia.errors import ArtifactError, DataError, UsageError
 from ossia.evaluation import Popularity, judge
-from ossia.training import BackboneRecipe, Epoch, Step, load_run, train_backbone
+from ossia.training import BackboneRecipe, Epoch, Step, load_run, publish, refit_recipe, train_backbone
 from ossia.training.backbone import finished
 from ossia.training.checkpoint import load_checkpoint
+from ossia.training.personalizer import PersonalizerRecipe, train_personalizer
 from ossia.training.run import read_history
 
 TINY = BackboneRecipe(
@@ -57,6 +59,15 @@ def test_an_interrupted_and_resumed_run_is_bit_identical(data: Dataset, whole: P
         for path in (whole, tmp_path / "RUN")
     ]
     assert without_time[0] == without_time[1]
+
+
+def test_a_run_from_before_a_setting_was_added_goes_on(data: Dataset, whole: Path, tmp_path: Path) -> None:
+    list(islice(train_backbone(data, TINY, tmp_path / "RUN"), 1))
+    recipe = msgspec.json.decode((tmp_path / "RUN" / "recipe.json").read_bytes())
+    del recipe["item_optimizer"], recipe["calibration"]
+    (tmp_path / "RUN" / "recipe.json").write_bytes(msgspec.json.encode(recipe))
+    list(train_backbone(data, TINY, tmp_path / "RUN"))
+    assert same_results(whole, tmp_path / "RUN")
 
 
 class Killed(BaseException):
@@ -172,10 +183,11 @@ def test_random_users_teach_nothing(tmp_path: Path) -> None:
     assert not ours > 1.3 * popular
 
 
-@pytest.mark.parametrize("loss", ["full_softmax", "sampled_softmax", "bce"])
+@pytest.mark.parametrize("loss", ["full_softmax", "sampled_softmax", "bce", "gbce"])
 def test_every_loss_trains(tmp_path: Path, loss: str) -> None:
     rule = synthetic(200, 15, 9, predictability=1.0, seed=0, rules=1)
-    recipe = msgspec.structs.replace(TINY, loss=loss, epochs=8, patience=8, lr=0.03)
+    most = 30 if loss == "gbce" else 8  # its many negatives outweigh the positive at first
+    recipe = msgspec.structs.replace(TINY, loss=loss, epochs=most, patience=most, lr=0.03)
     epochs = list(train_backbone(rule, recipe, tmp_path / "RUN"))
     assert epochs[-1].loss < 0.8 * epochs[0].loss
     assert epochs[-1].validation_ndcg > 0.9
@@ -203,6 +215,43 @@ def test_training_never_reads_test_events(data: Dataset, whole: Path, tmp_path: 
     info = msgspec.structs.replace(data.info, hash=data_hash(changed, data.user_ids, data.item_ids))
     list(train_backbone(Dataset(changed, data.user_ids, data.item_ids, None, info), TINY, tmp_path / "RUN"))
     assert same_results(whole, tmp_path / "RUN")
+
+
+def changed(data: Dataset, back: int) -> Dataset:
+    """Another log in which one user's event so many places from the end is another item."""
+    items = data.histories.items.copy()
+    place = data.histories.offsets[1] - back
+    items[place] = (items[place] + 1) % data.items
+    return replace(data, histories=Histories(items, data.histories.offsets))
+
+
+def test_a_refit_learns_from_validation_events_and_never_from_test_events(data: Dataset, whole: Path, tmp_path: Path) -> None:
+    recipe = refit_recipe(load_run(whole), data.hash)
+    best = max(epoch.index for epoch in load_run(whole).epochs if epoch.best)
+    assert (recipe.refit, recipe.epochs) == (True, best + 1)
+    logs = {"same": data, "validation": changed(data, back=2), "test": changed(data, back=1)}
+    for name, log in logs.items():
+        epochs = list(train_backbone(log, recipe, tmp_path / name))
+        assert len(epochs) == best + 1
+        assert {epoch.validation_ndcg for epoch in epochs} == {None}
+    same, validation, test = ((tmp_path / name / "best.safetensors").read_bytes() for name in logs)
+    assert same == test != validation
+
+
+def test_a_refit_base_counts_what_it_learned_and_takes_no_personalizer(data: Dataset, whole: Path, tmp_path: Path) -> None:
+    list(train_backbone(data, refit_recipe(load_run(whole), data.hash), tmp_path / "RUN"))
+    base = publish(tmp_path / "RUN", data, tmp_path / "BASE")
+    assert base.table.counts.sum() == len(data.histories.items) - len(leave_one_out(data.histories).test)
+    with pytest.raises(UsageError, match="was it refit"):
+        train_personalizer(data, base, PersonalizerRecipe())
+
+
+def test_what_cannot_be_refit_is_refused(data: Dataset, whole: Path, tmp_path: Path) -> None:
+    list(train_backbone(data, refit_recipe(load_run(whole), data.hash), tmp_path / "RUN"))
+    with pytest.raises(UsageError, match="expected a training with validation"):
+        refit_recipe(load_run(tmp_path / "RUN"), data.hash)
+    with pytest.raises(UsageError, match="expected data with hash"):
+        refit_recipe(load_run(whole), "0" * 64)
 
 
 def epochs(*best: bool) -> tuple[Epoch, ...]:

@@ -16,6 +16,8 @@ from ossia.training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
     snapshot,
+    tensor_bytes,
+    tensor_parts,
 )
 
 EPOCHS = (Epoch(0, 4, 6.5, 0.01, True, 1.5), Epoch(1, 4, 6.25, 1 / 3, False, 0.1))
@@ -51,6 +53,13 @@ def test_what_goes_in_comes_out(tmp_path: Path) -> None:
         one, other = getattr(before, group), getattr(after, group)
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_file_written_in_parts_is_the_file_that_safetensors_writes() -> None:
+    tensors = {"b.x": torch.randn(3, 2), "a": torch.randn(2, 5).T, "scalar": torch.tensor(2.0), "none": torch.empty(0, 4)}
+    parts = list(tensor_parts(tensors, epochs="[é]"))
+    assert b"".join(parts) == tensor_bytes(tensors, epochs="[é]")
+    assert len(parts) == 1 + len(tensors)
 
 
 def test_an_optimizer_goes_on_from_a_checkpoint_to_the_last_bit(tmp_path: Path) -> None:

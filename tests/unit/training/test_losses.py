@@ -8,7 +8,7 @@ from torch import Tensor
 from ossia.backbones import SASRec
 from ossia.data import Histories
 from ossia.training.batches import cut_windows
-from ossia.training.losses import Proposal, bce, full_softmax, next_item_loss, sampled_softmax
+from ossia.training.losses import Proposal, bce, full_softmax, gbce, next_item_loss, sampled_softmax
 
 EVENTS, DIM, ITEMS = 6, 4, 50
 
@@ -121,7 +121,57 @@ def test_bce_is_its_equation() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["full_softmax", "sampled_softmax", "bce"])
+def generalized(states: Tensor, targets: Tensor, vectors: Tensor, negatives: Tensor, log_q: Tensor, t: float) -> Tensor:
+    return gbce(states, targets, negatives, vectors[targets], vectors[negatives], log_q, t)
+
+
+def test_gbce_uncalibrated_with_every_other_item_once_is_bce_with_its_negatives_summed() -> None:
+    states, targets, vectors, _ = material()
+    others = torch.tensor([item for item in range(ITEMS) if item != int(targets[0])])
+    uniform = torch.full((ITEMS,), -float(np.log(ITEMS - 1)))
+    got = generalized(states[:1], targets[:1], vectors, others, uniform, 0.0)
+    positive = -(states[:1] @ vectors[targets[0]]).sigmoid().log()
+    summed = positive + len(others) * (binary(states[:1], targets[:1], vectors, others) - positive)
+    assert float(got.detach()) == pytest.approx(float(summed.detach()) / ITEMS, rel=1e-5)
+
+
+def test_gbce_weighs_the_positive_by_beta() -> None:
+    states, targets, vectors, proposal = material()
+    negatives = torch.tensor([3, 8, 17, 30])
+    losses = [float(generalized(states, targets, vectors, negatives, proposal.log_q, t).detach()) for t in (0.0, 0.25, 1.0)]
+    positive = float(-((states * vectors[targets]).sum(1)).sigmoid().log().mean().detach())
+    rate = len(negatives) / (ITEMS - 1)
+    assert (losses[0] - losses[2]) * 5 == pytest.approx((1 - rate) * positive, rel=1e-4)
+    assert (losses[0] - losses[1]) * 5 == pytest.approx(0.25 * (1 - rate) * positive, rel=1e-4)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.75])
+@pytest.mark.parametrize("t", [0.0, 0.5, 1.0])
+def test_gbce_scores_are_calibrated_as_promised_for_any_proposal(t: float, alpha: float) -> None:
+    # One state, six items, targets from a known p: minimize the expected loss over the scores themselves.
+    p = torch.tensor([0.4, 0.25, 0.15, 0.1, 0.07, 0.03])
+    proposal, negatives = Proposal.from_counts(torch.tensor([60, 20, 10, 5, 3, 2]), alpha), 2
+    targets = torch.repeat_interleave(torch.arange(6), (p * 100).round().long())
+    draws = torch.cartesian_prod(torch.arange(6), torch.arange(6))
+    chances = proposal.log_q.exp()[draws].prod(1)
+    scores = torch.zeros(6, 1, requires_grad=True)
+    optimizer = torch.optim.LBFGS([scores], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-9)
+
+    def expected() -> Tensor:
+        optimizer.zero_grad()
+        ones = torch.ones(len(targets), 1)
+        parts = [generalized(ones, targets, scores, pair, proposal.log_q, t) for pair in draws]
+        loss = (torch.stack(parts) * chances).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(expected)
+    rate = negatives / 5
+    beta = rate * (t * (1 - 1 / rate) + 1 / rate)
+    assert torch.allclose(scores.detach()[:, 0].sigmoid(), beta * p / (beta * p + rate * (1 - p)), atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["full_softmax", "sampled_softmax", "bce", "gbce"])
 def test_gradients_are_those_of_the_function(kind: str) -> None:
     states, targets, vectors, proposal = material()
     negatives = torch.tensor([3, int(targets[0]), 17, 17])
@@ -129,12 +179,13 @@ def test_gradients_are_those_of_the_function(kind: str) -> None:
         "full_softmax": lambda s, v: full_softmax(s, targets, v),
         "sampled_softmax": lambda s, v: sampled(s, targets, v, negatives, proposal.log_q.double()),
         "bce": lambda s, v: binary(s, targets, v, negatives),
+        "gbce": lambda s, v: generalized(s, targets, v, negatives, proposal.log_q.double(), 0.75),
     }
     doubles = [tensor.detach().double().requires_grad_() for tensor in (states, vectors)]
     assert torch.autograd.gradcheck(losses[kind], doubles)
 
 
-@pytest.mark.parametrize("kind", ["full_softmax", "sampled_softmax", "bce"])
+@pytest.mark.parametrize("kind", ["full_softmax", "sampled_softmax", "bce", "gbce"])
 def test_packing_and_padding_have_no_part_in_the_loss(kind: str) -> None:
     torch.manual_seed(0)
     model = SASRec(ITEMS, dim=4, length=6, blocks=1, heads=1, hidden=8).eval()

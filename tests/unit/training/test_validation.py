@@ -31,6 +31,15 @@ def test_ranks_are_those_of_the_judge_also_for_repeats_and_empty_histories(users
     assert validation_ranks(model, cases).tolist() == target_ranks(TorchRanker(model), cases, ITEMS).tolist()
 
 
+def test_a_catalog_too_large_for_many_users_at_once_is_ranked_few_by_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ossia.training.validation as module
+
+    model, cases = make(), random_cases(40)
+    at_once = validation_ranks(model, cases).tolist()
+    monkeypatch.setattr(module, "SCORES", 3 * ITEMS)
+    assert validation_ranks(model, cases).tolist() == at_once
+
+
 def test_ties_and_scores_that_are_no_numbers_count_against_us() -> None:
     model, cases = make(), random_cases(20)
     torch.nn.init.zeros_(model.items.weight)

@@ -1,0 +1,5 @@
+"""Experiments that compare: several trainings side by side, on the same data, judged by one protocol.
+
+peer     another library in an environment and a process of its own
+race     time to a validation NDCG@10, ours and the peer's epochs by turns
+"""

@@ -26,7 +26,7 @@ import msgspec
 import numpy as np
 import torch
 
-from ossia.data import Cases, Dataset, item_counts, leave_one_out, prepare, read_log
+from ossia.data import Cases, Dataset, item_counts, prepare, read_log
 from ossia.evaluation import ndcg_at_k, paired_bootstrap
 from ossia.evaluation.metrics import gains_at_k
 from ossia.training import BackboneRecipe, Run, load_run, train_backbone
@@ -62,7 +62,7 @@ def train_all(data: Dataset, asked: argparse.Namespace, distillation: Distillati
 def time_epochs(data: Dataset, runs: dict[str, Run], epochs: int) -> dict[str, float]:
     """Train epochs of the student by turns, alone and taught; return the processor's seconds of each, and of the lists."""
     keep_freed_memory()
-    split = leave_one_out(data.histories)
+    split = data.split()
     proposal = Proposal.from_counts(torch.from_numpy(item_counts(split.train, data.items)), runs["alone"].recipe.alpha)
     seconds: dict[str, list[float]] = {"alone": [], "taught": []}
     models = {name: build(runs[name].recipe, data.items) for name in seconds}
@@ -128,7 +128,7 @@ def main() -> None:
     settings = dict(setting.split("=", 1) for setting in asked.set)
     distillation = msgspec.convert(settings, Distillation, strict=False)
     data = prepare(read_log(asked.log), source={"path": str(asked.log)})
-    seeds, split = train_all(data, asked, distillation), leave_one_out(data.histories)
+    seeds, split = train_all(data, asked, distillation), data.split()
     result = {
         "validation": judge(seeds, split.validation),
         "test": judge(seeds, split.test),

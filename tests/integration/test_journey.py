@@ -181,6 +181,21 @@ def test_evaluate_without_a_model_shows_baselines_and_with_a_run_its_backbone_to
     assert "expected a base for --personalizer" in refused.err
 
 
+def test_a_refit_by_command_line_and_baselines_that_may_learn_as_much(house, cli: Callable, tmp_path: Path) -> None:
+    refit = cli("train", house.data, "--refit", house.run, "--out", tmp_path / "refit", "--json")
+    assert refit.code == 0, refit.err
+    assert refit.result["recipe"]["refit"] is True
+    assert refit.result["recipe"]["dim"] == 16  # the run's own setting
+    plain, given_back = (cli("evaluate", run, "--data", house.data, "--json") for run in (house.run, tmp_path / "refit"))
+    assert (plain.code, given_back.code) == (0, 0), plain.err + given_back.err
+    bigrams = [next(row for row in said.result["rows"] if row["name"] == "Markov bigram") for said in (plain, given_back)]
+    assert bigrams[0]["ndcg_at_10"] != bigrams[1]["ndcg_at_10"]
+    refused = cli("evaluate", tmp_path / "refit", "--data", house.data, "--validation")
+    assert refused.code == 2
+    assert "got a refit" in refused.err
+    assert cli("train", house.data, "--refit", house.run, "--dim", 8, "--out", tmp_path / "other").code == 2
+
+
 def test_evaluate_ranks_given_lists_with_their_recall_beside(house, cli: Callable, tmp_path: Path) -> None:
     data = Dataset.load(house.data)
     last = {data.user_ids[user]: data.item_ids[history[-1]] for user, history in enumerate(data.histories)}

@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import ossia.data
     import ossia.evaluation
     import ossia.service.contenders
+    import ossia.training
 
 
 def evaluate(
@@ -56,7 +58,7 @@ def evaluate(
     Example: ossia evaluate base --data data --candidates candidates.txt
     """
     from ossia.cli.lists import Wanted, make_task, remark
-    from ossia.data import Dataset
+    from ossia.data import Dataset, with_validation
     from ossia.evaluation.lists import GivenOrder
     from ossia.evaluation.table import json_table, rich_table
     from ossia.service.contenders import Contender, baselines
@@ -67,14 +69,20 @@ def evaluate(
     base, run = (None, model) if model is not None and is_run(model) else (model, run)
     if base is None and (personalizer or budget):
         raise UsageError("evaluate: expected a base for --personalizer and --budget, got none")
+    loaded = None if base is None else _load(base, data, dataset)
+    trained = None if run is None else _load_run(run, dataset.hash)
     split = dataset.split()
+    if _is_refit(loaded, trained, split):
+        if validation:
+            raise UsageError(f"{model}: expected a training that has not seen validation events, got a refit")
+        split = replace(split, train=with_validation(split))  # the baselines may learn from what the refit did
     wanted = Wanted(candidates, sampled_negatives, keep_seen, most, seed)
     task = make_task(split.validation if validation else split.test, dataset, wanted)
     contenders = chain(
         () if candidates is None else (Contender("the order given", "baseline", GivenOrder()),),
         baselines(split, dataset.items),
-        () if run is None else (_trained(run, dataset.hash, validation=validation),),
-        () if base is None else _of_base(_load(base, data, dataset), task.cases, personalizer, budget, seed, runtime),
+        () if trained is None else (_trained(trained),),
+        () if loaded is None else _of_base(loaded, task.cases, personalizer, budget, seed, runtime),
     )
     steps = judge_all(
         contenders, task.cases, dataset.items, remove_seen=not keep_seen, lists=task.lists, protocol=task.protocol
@@ -132,18 +140,28 @@ def _of_base(
     )
 
 
-def _trained(run: Path, data_hash: str, *, validation: bool) -> "ossia.service.contenders.Contender":
-    """Make the trained backbone itself, in float32: what the base was before it was quantized."""
-    from ossia.backbones.ranker import TorchRanker
-    from ossia.service.contenders import Contender
-    from ossia.training.backbone import load_run
+def _load_run(run: Path, data_hash: str) -> "ossia.training.Run":
+    """Load a run on the data given."""
+    from ossia.training import load_run
 
     loaded = load_run(run)
     _check_same(loaded.data_hash, data_hash, f"{run}: expected a run on the data given, got one on {loaded.data_hash[:12]}…")
-    if validation and loaded.recipe.refit:
-        raise UsageError(f"{run}: expected a run that has not seen validation events, got a refit")
-    rest_bytes = sum(parameter.numel() * parameter.element_size() for parameter in loaded.backbone.parameters())
-    return Contender("base in fp32", "base", TorchRanker(loaded.backbone), float(rest_bytes))
+    return loaded
+
+
+def _is_refit(base: "ossia.adaptation.Base | None", run: "ossia.training.Run | None", split: "ossia.data.Split") -> bool:
+    """Tell whether what is judged has learnt from validation events: a run says so, of a base the table's counts tell."""
+    counted = 0 if base is None else int(base.table.counts.sum())
+    return counted > len(split.train.items) or (run is not None and run.recipe.refit)
+
+
+def _trained(run: "ossia.training.Run") -> "ossia.service.contenders.Contender":
+    """Make the trained backbone itself, in float32: what the base was before it was quantized."""
+    from ossia.backbones.ranker import TorchRanker
+    from ossia.service.contenders import Contender
+
+    rest_bytes = sum(parameter.numel() * parameter.element_size() for parameter in run.backbone.parameters())
+    return Contender("base in fp32", "base", TorchRanker(run.backbone), float(rest_bytes))
 
 
 def _check_same(one: Sequence[str], other: Sequence[str], message: str) -> None:

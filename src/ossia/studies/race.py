@@ -212,7 +212,7 @@ def _over(laps: Sequence[Lap], who: str, recipe: BackboneRecipe) -> bool:
     """Tell whether a contestant is through, by the rule of every training here."""
     epochs: list[Epoch] = []
     for lap in _of(laps, who):
-        best = lap.validation_ndcg > max((epoch.validation_ndcg for epoch in epochs), default=-1.0)
+        best = lap.validation_ndcg > max((epoch.validation_ndcg or 0.0 for epoch in epochs), default=-1.0)
         epochs.append(Epoch(lap.index, 0, lap.loss, lap.validation_ndcg, best, lap.seconds))
     return finished(tuple(epochs), recipe)
 
@@ -224,6 +224,7 @@ def _our_laps(folder: Path) -> list[Lap]:
     for epoch in read_history(path) if path.exists() else ():
         seconds = epoch.training_seconds or epoch.seconds
         total = seconds + (laps[-1].total_seconds if laps else 0.0)
+        assert epoch.validation_ndcg is not None, "a race is no refit"
         laps.append(Lap(OURS, epoch.index, seconds, total, epoch.loss, epoch.validation_ndcg))
     return laps
 

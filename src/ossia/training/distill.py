@@ -18,8 +18,8 @@ probability is zero outside its list. *RRD* (Kang et al., CIKM 2020, https://arx
 and not drawn by rank; the uninteresting items are the batch's negatives, corrected by q, so that the loss is the Plackett–Luce
 likelihood of the list in the whole catalog; the mean over k stands for the sum. *RCE-KD* (Zhu and Zhang, 2025,
 https://arxiv.org/abs/2509.20989): "ranked high" is above every negative of the batch, which takes no pass over the catalog; the
-paper takes the student's own top K, and draws the second loss's items by both models' ranks, where we take the negatives. The
-teacher never ranks an item of the history, since nobody will be recommended it.
+paper takes the student's own top items, and samples for the second loss with the help of both models, where we take the
+negatives. It is written after the paper's abstract, its weight after a summary. The teacher never ranks an item of the history.
 """
 
 from collections.abc import Callable
@@ -70,7 +70,7 @@ def rrd(student: Float[Tensor, "events top"], tail: Float[Tensor, " events"]) ->
 
         −mean_k (s_k − log(Σ_{i≥k} e^{s_i} + e^T))
 
-    Kang, Hwang, Kweon and Yu, CIKM 2020, equation 8 (relaxed ranking distillation).
+    Kang, Hwang, Kweon and Yu, CIKM 2020 (relaxed ranking distillation).
 
     Args:
         student: the student's scores of the list, in the teacher's order.

@@ -198,7 +198,7 @@ def gbce(
         β = a (t (1 − 1/a) + 1/a),     a = K / (n − 1)
 
     Against K of n − 1 items at β = 1, σ(s_j) overstates how probable j is: its best value is p / (p + a (1 − p)). At β = a
-    it is p itself. Petrov and Macdonald, RecSys 2023 (gSASRec), equations 14 and 19, https://arxiv.org/abs/2308.07192;
+    it is p itself. Petrov and Macdonald, RecSys 2023 (gSASRec), https://arxiv.org/abs/2308.07192;
     there negatives are drawn uniformly (w = 1), here a draw is weighed so that β is right for every q.
 
     Args:

@@ -10,7 +10,7 @@ from ossia.data.dataset import Dataset
 from ossia.data.global_time import Cuts, check_no_leak, choose_cuts, global_time
 from ossia.data.histories import Histories
 from ossia.data.prepare import prepare
-from ossia.data.splits import Cases, Split, leave_one_out
+from ossia.data.splits import Cases, Split, leave_one_out, with_validation
 from ossia.errors import DataError, UsageError
 
 HISTORIES = Histories.from_lists([[3, 1, 4, 1], [5, 9], [2, 6], [7, 8]])
@@ -47,6 +47,11 @@ def test_no_split_by_time_leaks_wherever_the_cuts_are(users: list[list[tuple[int
     split = global_time(histories, times, Cuts(*cuts))
     check_no_leak(split, histories, times, Cuts(*cuts))
     assert len(split.train.items) == np.count_nonzero(times <= cuts[0])  # and nothing up to the cut is wasted
+    again = with_validation(split)  # a refit sees everything up to the second cut of whom validation asked, and nothing later
+    up_to = histories.where(times <= cuts[1])
+    for user in range(len(histories)):
+        expected = up_to if user in split.validation.users else split.train
+        assert again[user].tolist() == expected[user].tolist()
     asked = {user for user, time in zip(histories.users, times, strict=True) if time > cuts[1]}
     assert set(split.test.users.tolist()) == {user for user in asked if histories.lengths[user] > 1}
 

@@ -74,10 +74,10 @@ FUNCTIONS: Final[dict[str, tuple[type, tuple[type, ...]]]] = {
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Return the compiled engine, or None where it was not built; `OSSIA_ENGINE` names another one."""
+    """Return the compiled engine, or None where it was not built; `OSSIA_ENGINE` names another one, or none at all."""
     named = os.environ.get("OSSIA_ENGINE")
     built = [Path(named)] if named else sorted(Path(__file__).parent.glob("_engine*.so"))
-    if not built:
+    if not built or not built[0].is_file():
         return None
     loaded = ctypes.CDLL(str(built[0]))
     for name, (answers, takes) in FUNCTIONS.items():

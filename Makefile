@@ -12,16 +12,19 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # How many tests run at a time, and which: `make test TESTS=tests/unit/test_grid.py JOBS=0`.
 JOBS ?= 2
 TESTS ?=
+# Attempts of `make engine-fuzz`, and the number of the first.
+RUNS ?= 100000
+FIRST ?= 0
 
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint types walls test walkthrough format wheel clean
+.PHONY: help setup check lint types walls test engine-fuzz walkthrough format wheel clean
 
 help:  ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 setup: $(READY)  ## make .venv with everything in it
 
@@ -63,6 +66,9 @@ walls: $(READY)  ## the import contract
 test: $(READY)  ## all tests, or TESTS=path
 	@echo "==> test: pytest on $(JOBS) workers"
 	@OSSIA_EXPECT_ENGINE=1 OMP_NUM_THREADS=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --durations 10 $(TESTS)
+
+engine-fuzz: $(READY)  ## damaged bases, payloads and calls at the engine, under sanitizers: RUNS=10000000 FIRST=0
+	@$(BIN)/python engine/tests/fuzz.py $(RUNS) $(FIRST)
 
 walkthrough: $(READY)  ## the whole journey on ML-100K; writes report.html
 	@$(BIN)/python examples/walkthrough.py

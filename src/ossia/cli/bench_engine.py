@@ -98,7 +98,7 @@ def _measure_large(folder: Path, repeats: int, missing: dict[str, str]) -> "list
 
     say("bench engine: writing a base of 500,000 x 128 rows, which takes a minute or two")
     base = write_large_base(folder / "LARGE")
-    return list(_measure(["engine", "engine, rows of 4 bits"], base, folder, max(20, repeats // 4), missing))
+    return list(_measure(["engine", "engine, rows of 4 bits"], base, folder, repeats, missing))
 
 
 def _measure(names: list[str], base: Base, folder: Path, repeats: int, missing: dict[str, str]) -> "Iterator[Measured]":

@@ -27,12 +27,12 @@ class Graph:
 
     Attributes:
         nodes: in an order in which they can be computed.
-        constants: small tensors.
+        constants: small tensors, each once, by type, shape and bytes.
     """
 
     def __init__(self, parent: "Graph | None" = None) -> None:
         self.nodes: list[NodeProto] = []
-        self.constants: list[TensorProto] = parent.constants if parent else []
+        self.constants: dict[tuple[object, ...], TensorProto] = parent.constants if parent else {}
         self._numbers: Iterator[int] = parent._numbers if parent else count()
 
     def op(self, kind: str, *inputs: str, **attributes: object) -> str:
@@ -68,8 +68,10 @@ class Graph:
         Returns:
             its name.
         """
-        name = f"constant_{next(self._numbers)}"
-        self.constants.append(numpy_helper.from_array(value, name))
+        key = (value.dtype, value.shape, value.tobytes())
+        if key not in self.constants:
+            self.constants[key] = numpy_helper.from_array(value, f"constant_{len(self.constants)}")
+        name: str = self.constants[key].name
         return name
 
     def cast(self, x: str, to: int) -> str:

@@ -133,7 +133,9 @@ def _model(base: Base, weights: bytes) -> ModelProto:
     inputs = [helper.make_tensor_value_info(name, kind, [axis]) for name, kind, axis in ends]
     shapes = {"scores": "candidates", "state": base.manifest.shape["dim"]}
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [axis]) for name, axis in shapes.items()]
-    whole = helper.make_graph(graph.nodes, base.manifest.backbone, inputs, outputs, graph.constants + _external(weights))
+    whole = helper.make_graph(
+        graph.nodes, base.manifest.backbone, inputs, outputs, [*graph.constants.values(), *_external(weights)]
+    )
     opset = [helper.make_opsetid("", OPSET)]
     model = helper.make_model(whole, opset_imports=opset, ir_version=IR_VERSION, producer_name="ossia")
     helper.set_model_props(model, _ids(base))

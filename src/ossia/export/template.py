@@ -8,7 +8,7 @@ payload with a delta replaces `SLOT.values` and `SLOT.scales` of its slots as we
 opens the same graph with other tensors under these names; nothing is exported anew. onnxruntime checks names, types and
 shapes, and puts them in before it optimises: so a fold, and what gates skip, costs nothing per call.
 
-Why external data and not inputs or adapters: docs/decisions/0011.
+Why external data and not inputs or adapters: docs/decisions/0012.
 """
 
 import json

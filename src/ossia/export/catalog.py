@@ -18,7 +18,7 @@ from ossia.adaptation.base import Base
 from ossia.export.graph import Graph
 from ossia.export.layers import fold
 
-WHOLE: Final = np.array([3], np.uint8)
+WHOLE: Final = 3
 """The code of a row at 8 bits."""
 
 
@@ -70,7 +70,7 @@ def scores(graph: Graph, base: Base, state: str, events: str, there: str) -> str
     items = graph.op("Where", known, "candidates", graph.ints(0))
     least = graph.op("ReduceMin", "rows", axes=[0], keepdims=1)
     matched = graph.choose(
-        graph.op("Equal", least, graph.constant(WHOLE)),
+        graph.op("Equal", graph.cast(least, TensorProto.INT64), graph.ints(WHOLE)),  # onnxruntime 1.20 compares no bytes
         partial(_match_whole, state=state, items=items),
         partial(_match_mixed, state=state, items=items, events=events),
     )
@@ -86,7 +86,7 @@ def _match_whole(graph: Graph, *, state: str, items: str) -> str:
 
 def _match_mixed(graph: Graph, *, state: str, items: str, events: str) -> str:
     """Multiply a state with rows at the widths of `rows`, those of the history at 8 bits: (Σ state · t) · s_b, or −∞."""
-    own = graph.op("Expand", graph.constant(WHOLE), graph.op("Shape", events))
+    own = graph.op("Expand", graph.constant(np.array([WHOLE], np.uint8)), graph.op("Shape", events))
     codes = graph.op("Gather", graph.op("ScatterElements", "rows", events, own), items)
     column = graph.reshape(graph.cast(codes, TensorProto.INT64), -1, 1)
     slices = fold(graph, graph.op("Gather", "items.values", items), column)

@@ -36,6 +36,8 @@ from ossia.files import folder_whole, write_whole
 MODEL: Final = "model.onnx"
 WEIGHTS: Final = "weights.safetensors"
 
+MADE_OF: Final = "made of"
+
 Tensors: TypeAlias = dict[str, Shaped[np.ndarray, "..."]]
 
 ENCODERS: Final[dict[str, Callable[[Graph, Base, str], str]]] = {"sasrec": sasrec, "caser": caser, "gru4rec": gru4rec}
@@ -55,7 +57,7 @@ def write_template(base: Base, path: Path) -> None:
     if base.manifest.backbone not in ENCODERS:
         raise UsageError(f"backbone: expected one of {', '.join(ENCODERS)}, got {base.manifest.backbone!r}")
     tensors = {**_shared(base), **own_tensors(base, Adaptation())}
-    weights = save(dict(tensors), _ids(base))
+    weights = save(tensors, _made_of(base))
     with folder_whole(path) as fresh:
         write_whole(fresh / WEIGHTS, weights)
         write_whole(fresh / MODEL, _model(base, weights).SerializeToString())
@@ -75,13 +77,12 @@ def write_own(base: Base, adaptation: Adaptation, template: Path, path: Path) ->
     """
     try:
         with safe_open(template / WEIGHTS, "numpy") as file:
-            found = file.metadata()
+            found = (file.metadata() or {}).get(MADE_OF)
     except (OSError, SafetensorError) as error:
         raise ArtifactError(f"{template / WEIGHTS}: expected a template's weights, got: {error}") from error
-    expected = _ids(base)
-    for name, value in expected.items():
-        if (got := (found or {}).get(name)) != value:
-            raise ArtifactError(f"{template}: expected a template of {name} {value}, got one of {got}")
+    expected = _made_of(base)
+    if found != expected[MADE_OF]:
+        raise ArtifactError(f"{template}: expected a template made of {expected[MADE_OF]}, got one made of {found}")
     write_whole(path, save(own_tensors(base, adaptation), expected))
 
 
@@ -138,7 +139,7 @@ def _model(base: Base, weights: bytes) -> ModelProto:
     )
     opset = [helper.make_opsetid("", OPSET)]
     model = helper.make_model(whole, opset_imports=opset, ir_version=IR_VERSION, producer_name="ossia")
-    helper.set_model_props(model, _ids(base))
+    helper.set_model_props(model, _made_of(base))
     return model
 
 
@@ -164,6 +165,6 @@ def _placed(name: str, entry: Mapping[str, Any], start: int) -> TensorProto:
     )
 
 
-def _ids(base: Base) -> dict[str, str]:
-    """Name what a template was made of."""
-    return {"base": base.id.hex(), "table": base.table.id.hex()}
+def _made_of(base: Base) -> dict[str, str]:
+    """Name what a template was made of, in one entry: safetensors writes several in any order, and bytes are to be the same."""
+    return {MADE_OF: f"base {base.id.hex()}, table {base.table.id.hex()}"}

@@ -3,7 +3,7 @@
 #     make check          set up once, then lint, types, import contract, all tests
 #     make walkthrough    set up once, then the whole journey on real data, ending in report.html
 #
-# The set-up lives in .venv and runs again only when pyproject.toml or constraints.txt changed.
+# The set-up lives in .venv and runs again only when pyproject.toml, constraints.txt or the engine in C changed.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,20 +12,23 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # How many tests run at a time, and which: `make test TESTS=tests/unit/test_grid.py JOBS=0`.
 JOBS ?= 2
 TESTS ?=
+# Attempts of `make engine-fuzz`, and the number of the first.
+RUNS ?= 100000
+FIRST ?= 0
 
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint types walls test walkthrough format wheel clean
+.PHONY: help setup check lint types walls test engine-fuzz walkthrough format wheel clean
 
 help:  ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 setup: $(READY)  ## make .venv with everything in it
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt setup.py $(wildcard engine/include/* engine/src/*)
 	@echo "==> set-up: $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 	  || { echo "python: expected 3.11 to 3.13, got $$($(PYTHON) --version); name another: make PYTHON=python3.12 …" >&2; exit 1; }
@@ -62,7 +65,10 @@ walls: $(READY)  ## the import contract
 # loadfile: a module's tests share one trained base, so they stay with one worker.
 test: $(READY)  ## all tests, or TESTS=path
 	@echo "==> test: pytest on $(JOBS) workers"
-	@OMP_NUM_THREADS=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --durations 10 $(TESTS)
+	@OSSIA_EXPECT_ENGINE=1 OMP_NUM_THREADS=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --durations 10 $(TESTS)
+
+engine-fuzz: $(READY)  ## damaged bases, payloads and calls at the engine, under sanitizers: RUNS=10000000 FIRST=0
+	@$(BIN)/python engine/tests/fuzz.py $(RUNS) $(FIRST)
 
 walkthrough: $(READY)  ## the whole journey on ML-100K; writes report.html
 	@$(BIN)/python examples/walkthrough.py

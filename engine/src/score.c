@@ -7,7 +7,7 @@
  * rank, held or not. What can't be scored is -infinity. */
 #include "engine.h"
 
-enum { CHUNK = 256 }; /* candidates that are scored at once */
+enum { CHUNK = 1024 }; /* candidates that are scored at once */
 
 float round_values(const float *x, uint32_t count, int8_t *q)
 {
@@ -250,12 +250,14 @@ static void sort(heap *h, size_t k)
 typedef struct {
     table table;
     query query;
-    size_t wait; /* chunks that are scored at once, because of the last one too little was left out */
+    bool neighbors; /* there is a kernel for rows in the table's order */
+    size_t wait;    /* chunks that are scored at once, because of the last one too little was left out */
 } sieve;
 
 static void make_sieve(const ranker *r, sieve *s)
 {
     int32_t slack = 0, state;
+    s->neighbors = r->run->above && r->model->shape.dim % 64 == 0;
     s->wait = 0, s->table = r->model->table, s->query = r->scratch->query;
     s->table.scales += (size_t)s->table.items * sizeof(float);
     for (uint32_t i = 0; i < s->table.dim; i++) {
@@ -308,7 +310,7 @@ static void sift_chunk(const ranker *r, sieve *s, heap *h, size_t k, const int32
     size_t kept = count;
     bool tries = !s->wait;
     s->wait -= !tries;
-    if (tries && !items && r->run->above && (r->all_rows || count_wide(r->widths + first, count) == count))
+    if (tries && !items && s->neighbors && (r->all_rows || count_wide(r->widths + first, count) == count))
         kept = keep_neighbors(r, s, h->scores[0], first, rows, widths, count, places);
     else {
         pick(r, items, first, count, rows, widths);

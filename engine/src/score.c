@@ -7,7 +7,8 @@
  * rank, held or not. What can't be scored is -infinity. */
 #include "engine.h"
 
-enum { CHUNK = 1024 }; /* candidates that are scored at once */
+enum { CHUNK = 1024 };                          /* candidates that are scored at once */
+#define OUTLINED static __attribute__((noinline)) /* once a chunk: a call costs nothing there, a copy does */
 
 float round_values(const float *x, uint32_t count, int8_t *q)
 {
@@ -92,7 +93,7 @@ static void pick_range(const ranker *r, int32_t first, size_t count, int32_t *ro
     }
 }
 
-static void pick(const ranker *r, const int32_t *items, int32_t first, size_t count, int32_t *rows, uint8_t *widths)
+OUTLINED void pick(const ranker *r, const int32_t *items, int32_t first, size_t count, int32_t *rows, uint8_t *widths)
 {
     if (items)
         pick_listed(r, items, count, rows, widths);
@@ -100,7 +101,7 @@ static void pick(const ranker *r, const int32_t *items, int32_t first, size_t co
         pick_range(r, first, count, rows, widths);
 }
 
-static void match_rows(const ranker *r, const int32_t *rows, const uint8_t *widths, size_t count, float *scores)
+OUTLINED void match_rows(const ranker *r, const int32_t *rows, const uint8_t *widths, size_t count, float *scores)
 {
     r->run->match(&r->model->table, &r->scratch->query, rows, widths, count, scores);
     for (size_t i = 0; i < count; i++)
@@ -108,7 +109,7 @@ static void match_rows(const ranker *r, const int32_t *rows, const uint8_t *widt
             scores[i] = -__builtin_inff();
 }
 
-static void score_by_popularity(const ranker *r, const int32_t *items, int32_t first, size_t count, float *scores)
+COLD OUTLINED void score_by_popularity(const ranker *r, const int32_t *items, int32_t first, size_t count, float *scores)
 {
     for (size_t i = 0; i < count; i++) {
         int32_t item = items ? items[i] : first + (int32_t)i;
@@ -118,7 +119,7 @@ static void score_by_popularity(const ranker *r, const int32_t *items, int32_t f
 }
 
 /* Scores up to CHUNK candidates: those listed, or the rows from `first` on. */
-static void score_chunk(const ranker *r, const int32_t *items, int32_t first, size_t count, float *scores)
+OUTLINED void score_chunk(const ranker *r, const int32_t *items, int32_t first, size_t count, float *scores)
 {
     int32_t rows[CHUNK];
     uint8_t widths[CHUNK];
@@ -213,7 +214,7 @@ static bool any_above(const float sixteen[16], float worst)
     return above;
 }
 
-static void offer_chunk(heap *h, size_t k, int32_t first, const float *scores, size_t count, bool held_only)
+OUTLINED void offer_chunk(heap *h, size_t k, int32_t first, const float *scores, size_t count, bool held_only)
 {
     for (size_t i = 0; i < count;) {
         if (h->size == k && count - i >= 16 && !any_above(scores + i, h->scores[0])) { /* as most are */

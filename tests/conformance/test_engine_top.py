@@ -75,7 +75,14 @@ def long_base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         weights |= {f"blocks.0.{part}.bias": np.zeros(channels, np.float32)}
     for norm in ("attention_norm", "feed_forward_norm"):
         weights |= {f"blocks.0.{norm}.{end}": np.ones(dim, np.float32) for end in ("weight", "bias")}
-    parts = (("query", dim, dim), ("key", dim, dim), ("value", dim, dim), ("output", dim, dim), ("expand", 4, dim), ("contract", dim, 4))
+    parts = (
+        ("query", dim, dim),
+        ("key", dim, dim),
+        ("value", dim, dim),
+        ("output", dim, dim),
+        ("expand", 4, dim),
+        ("contract", dim, 4),
+    )
     return write_base(
         tmp_path_factory.mktemp("base") / "BASE",
         backbone="sasrec",

@@ -21,6 +21,7 @@ from ossia.cli.cloud import personalize
 from ossia.cli.describe import describe
 from ossia.cli.device import inspect, profile, rerank
 from ossia.cli.judge import evaluate
+from ossia.cli.keys import keys
 from ossia.cli.learn import publish, train
 from ossia.cli.logs import prepare
 from ossia.cli.output import say
@@ -46,6 +47,7 @@ app = typer.Typer(
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(bench, name="bench")
+app.add_typer(keys, name="keys")
 
 
 @app.callback(invoke_without_command=True)

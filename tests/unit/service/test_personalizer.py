@@ -1,6 +1,7 @@
 """The service's half: a graph in onnxruntime, rows by retrieval, widths by the allocator; one answer for every request."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -8,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from ossia.adaptation import Base, Device, costs, make_profile
+from ossia.adaptation import Base, Device, costs, encode_payload, make_profile
 from ossia.adaptation.allocate import GAIN
 from ossia.adaptation.manifests import tensor_bytes, write_files, write_manifest
 from ossia.adaptation.personalizer_manifest import PersonalizerManifest, personalizer_folder
 from ossia.adaptation.prices import CostTable
 from ossia.errors import ArtifactError, BudgetError, UsageError
 from ossia.personalizers import Chord, weights_at
+from ossia.service.keychain import load_signer, make_keys
 from ossia.service.personalizer import Personalizer
 from ossia.training.export import export_onnx
 from ossia.types import WIDTHS, Budget, Profile
@@ -101,6 +103,27 @@ def test_importance_rows_are_equal_to_the_last_bit_in_every_batch_from_1_to_64(
     whole = personalizer.channel_importance(profiles)
     for size in range(1, USERS):
         assert personalizer.channel_importance(profiles[:size]).tobytes() == whole[:size].tobytes()
+
+
+@pytest.mark.parametrize("budget", ["weights", "both"])
+def test_a_users_signed_payload_has_the_same_bytes_in_every_batch_from_1_to_64(
+    published: Base, personalizer: Personalizer, tmp_path: Path, budget: str
+) -> None:
+    profiles, limits = draw_profiles(published), binding(published)
+    limits = limits if budget == "both" else Budget(weight_bytes=limits.weight_bytes)
+    make_keys(tmp_path, 2**32 - 1)
+    signer = load_signer(tmp_path, 0)
+
+    def payloads(users: int) -> list[bytes]:
+        adaptations = personalizer.personalize_many(profiles[:users], [limits] * users, signed=True)
+        assert len(adaptations) == users
+        spell = partial(encode_payload, published, issued=1, expiry=2, key_id=signer.key_id, sign=signer.sign)
+        return [spell(each) for each in adaptations]
+
+    whole = payloads(USERS)
+    assert len(set(whole)) > USERS // 2
+    for users in (1, 2, 3, 7, 16, 63):
+        assert payloads(users) == whole[:users]
 
 
 def test_different_users_get_different_codes(published: Base, personalizer: Personalizer) -> None:

@@ -35,6 +35,7 @@ EXTRAS = {
     "onnxscript": "train",
     "matplotlib": "train",
     "onnxruntime": "serve",
+    "apsw": "serve",
 }
 
 app = typer.Typer(

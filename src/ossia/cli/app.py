@@ -25,9 +25,10 @@ from ossia.cli.keys import keys
 from ossia.cli.learn import publish, train
 from ossia.cli.logs import prepare
 from ossia.cli.output import say
+from ossia.cli.serve import serve
 from ossia.errors import OssiaError
 
-COMMANDS = (prepare, describe, train, publish, profile, personalize, inspect, rerank, evaluate)
+COMMANDS = (prepare, describe, train, publish, profile, personalize, inspect, rerank, evaluate, serve)
 EXTRAS = {
     "torch": "train",
     "polars": "train",
@@ -36,6 +37,9 @@ EXTRAS = {
     "matplotlib": "train",
     "onnxruntime": "serve",
     "apsw": "serve",
+    "uvicorn": "serve",
+    "starlette": "serve",
+    "prometheus_client": "serve",
 }
 
 app = typer.Typer(

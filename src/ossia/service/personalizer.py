@@ -168,7 +168,22 @@ class Personalizer:
         on = [FRESH] * len(profiles) if devices is None else devices
         if not len(profiles) == len(budgets) == len(on):
             raise UsageError(f"personalize: expected as many budgets and devices as the {len(profiles)} profiles")
-        plans = [self._plan(budget, device, signed) for budget, device in zip(budgets, on, strict=True)]
+        plans = [self.plan(budget, device=device, signed=signed) for budget, device in zip(budgets, on, strict=True)]
+        return self.allocate_many(profiles, plans)
+
+    def allocate_many(self, profiles: Sequence[Profile], plans: Sequence[Plan]) -> list[Adaptation]:
+        """Choose many users' widths by plans made before.
+
+        Args:
+            profiles: one per user.
+            plans: one per user, from `plan`.
+
+        Returns:
+            one adaptation per user.
+
+        Raises:
+            UsageError: a profile of another length.
+        """
         channels = self.channel_importance(profiles)
         return [
             plan.allocate(Importance(row, self.row_importance(profile) if "rows" in plan.needs else None))
@@ -189,10 +204,23 @@ class Personalizer:
         Raises:
             BudgetError: nothing fits.
         """
-        return self._plan(budget, device, signed).allocate(self.constant)
+        return self.plan(budget, device=device, signed=signed).allocate(self.constant)
 
-    def _plan(self, budget: Budget, device: Device, signed: bool) -> Plan:
-        """Look up or make the plan for a budget."""
+    def plan(self, budget: Budget, *, device: Device = FRESH, signed: bool = False) -> Plan:
+        """Look up or make the plan for a budget.
+
+        Args:
+            budget: what the device can afford.
+            device: what is on it already, and how fast it is.
+            signed: leave room for a signature.
+
+        Returns:
+            the plan, for any number of users.
+
+        Raises:
+            BudgetError: nothing fits.
+            UsageError: `latency_us` without a cost table.
+        """
         return self._fresh_plan(budget, signed) if device is FRESH else self._make_plan(budget, device, signed)
 
     @cached_property

@@ -296,7 +296,7 @@ def _add_feedback(device: bytes, at: int, events: Sequence[bytes], connection: "
         raise UsageError("device: expected one that is enrolled, got another")
     connection.executemany("INSERT INTO feedback VALUES (?, ?, ?)", ((device, at, event) for event in events))
     [(count,)] = connection.execute("SELECT count(*) FROM feedback WHERE device = ?", (device,)).fetchall()
-    return int(count)
+    return int(str(count))
 
 
 def _set(name: str, value: bytes, connection: "apsw.Connection") -> None:
@@ -316,7 +316,8 @@ def _open(path: Path) -> "apsw.Connection":
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         connection = _connect(path)
-        seen = int(str(connection.pragma("user_version")))
+        [(found,)] = connection.execute("PRAGMA user_version").fetchall()
+        seen = int(str(found))
         if seen > len(MIGRATIONS):
             raise ArtifactError(f"{path}: expected a store of version {len(MIGRATIONS)} or older, got {seen}")
         for version, statements in enumerate(MIGRATIONS[seen:], start=seen + 1):

@@ -15,6 +15,7 @@ budget; `allocate` makes one and uses it once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -133,7 +134,7 @@ class Plan:
     terms: tuple[_Term, ...]
     stairs: Stairs
 
-    @property
+    @cached_property
     def needs(self) -> tuple[str, ...]:
         """The fields of `Importance` that the answer depends on."""
         return tuple(term.kind for term in self.terms)

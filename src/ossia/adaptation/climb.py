@@ -15,6 +15,7 @@ once (`Stairs`), and a climb is one product, one sort and one running sum.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -45,6 +46,7 @@ class Stairs:
         cost: of each step, for the finite limits.
         ratio: worth by price of each step for importance 1; never rising along a thing's rungs.
         slack: of the finite limits.
+        least: the cheapest step of each finite limit.
     """
 
     first: Int64[np.ndarray, " ends"]
@@ -54,6 +56,7 @@ class Stairs:
     cost: Float64[np.ndarray, "finite steps"]
     ratio: Float64[np.ndarray, " steps"]
     slack: Float64[np.ndarray, " finite"]
+    least: Float64[np.ndarray, " finite"]
 
     def climb(self, importance: Float64[np.ndarray, " things"]) -> list[Int64[np.ndarray, " _"]]:
         """Choose a rung for every thing.
@@ -64,19 +67,21 @@ class Stairs:
         Returns:
             one rung per thing, for each ladder; no further single step fits.
         """
-        # Stable: steps of equal ratio keep the order of the rungs, so that no step comes before the one below it.
-        waiting = ready = np.argsort(-(self.ratio * importance[self.thing]), kind="stable")
+        waiting = ready = _falling(self.ratio * importance[self.thing])
         reached, left = self.free.copy(), self.slack.copy()
         while run := _run(total := np.cumsum(self.cost[:, ready], axis=1), left):
             reached += np.bincount(self.thing[ready[:run]], minlength=len(reached))
             left -= total[:, run - 1]
+            if (left < self.least).any():
+                break  # not even the cheapest step fits
+            waiting = waiting[run:] if waiting is ready else waiting
             for cost, most in zip(
                 self.cost, left.tolist(), strict=True
             ):  # what doesn't fit now never will: less is left each time
                 waiting = waiting[cost[waiting] <= most]
             ahead = self.rung[waiting] - reached[self.thing[waiting]]
             ready, waiting = waiting[ahead == 1], waiting[ahead > 0]
-        return np.split(reached, self.first[1:-1])
+        return [reached[start:end] for start, end in pairwise(self.first.tolist())]
 
 
 def lay_out(ladders: Sequence[Ladder], slack: Float64[np.ndarray, " limits"]) -> Stairs:
@@ -95,7 +100,8 @@ def lay_out(ladders: Sequence[Ladder], slack: Float64[np.ndarray, " limits"]) ->
     thing, rung, cost, ratio = (np.concatenate(column, axis=-1) for column in zip(*steps, strict=True))
     free = np.bincount(thing[np.isinf(ratio)], minlength=first[-1])
     priced = np.isfinite(ratio)
-    return Stairs(first, free, thing[priced], rung[priced], cost[:, priced], ratio[priced], slack[finite])
+    least = cost[:, priced].min(axis=1, initial=np.inf)
+    return Stairs(first, free, thing[priced], rung[priced], cost[:, priced], ratio[priced], slack[finite], least)
 
 
 def climb(ladders: Sequence[Ladder], slack: Float64[np.ndarray, " limits"]) -> list[Int64[np.ndarray, " _"]]:
@@ -133,6 +139,18 @@ def _steps(
     thing = np.tile(np.arange(first, first + things), rungs - 1)
     rung = np.repeat(np.arange(1, rungs), things)
     return thing, rung, cost.T.reshape(cost.shape[2], things * (rungs - 1)), ratio.T.ravel()
+
+
+def _falling(ratio: Float64[np.ndarray, " steps"]) -> Int64[np.ndarray, " steps"]:
+    """Order steps by falling ratio; equal ones keep the order of the rungs, so that no step comes before the one below it.
+
+    A float64 ≥ 0 sorts like its bits. The lowest of them, beyond what an importance in float32 can tell, make room for the
+    step's number: so one plain sort of integers, several times faster than an indirect one, gives order and ties.
+    """
+    room = (1 << max(len(ratio) - 1, 1).bit_length()) - 1
+    keys = ~(ratio.view(np.int64) | room) + np.arange(len(ratio))
+    keys.sort()
+    return keys & room
 
 
 def _run(total: Float64[np.ndarray, "finite steps"], left: Float64[np.ndarray, " finite"]) -> int:

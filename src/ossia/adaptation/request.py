@@ -63,7 +63,7 @@ def encode_ask(ask: Ask) -> bytes:
         ask: what to ask.
 
     Returns:
-        56 bytes and the profile.
+        52 bytes and the profile.
 
     Raises:
         PayloadError: a number does not fit its field.

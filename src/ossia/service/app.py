@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 import msgspec
@@ -52,7 +53,8 @@ from ossia.types import Budget
 JSON_BYTES = 3_000_000  # of a body: ten thousand blocked ids of 256 characters, and some
 BODY_S = 5.0  # for a body to arrive
 BINARY = [(b"content-type", b"application/octet-stream"), (b"cache-control", b"no-store")]
-STATUS = ((BudgetError, 422, "budget"), (PayloadError, 400, "malformed"), (UsageError, 400, "malformed"))
+STATUS = ((BudgetError, 422, "budget"), (UsageError, 400, "malformed"))
+ELSEWHERE = ("another_base", "another_table")
 
 Document = TypeVar("Document", bound=Strict)
 
@@ -123,13 +125,10 @@ class Service:
         headers = {"retry-after": str(again)} if again else {}
         return json_response({"name": name, "error": str(error)}, status, headers)
 
-    @property
+    @cached_property
     def _people(self) -> Starlette:
         """The app for everything but the hot path."""
-        found: Starlette | None = self.__dict__.get("people")
-        if found is None:
-            found = self.__dict__["people"] = Starlette(routes=self._routes(), lifespan=self._live)
-        return found
+        return Starlette(routes=self._routes(), lifespan=self._live)
 
     def _routes(self) -> list[Route]:
         """List the routes."""
@@ -294,8 +293,8 @@ def describe(error: Exception) -> tuple[int, str]:
     """
     if isinstance(error, RequestError):
         return error.status, error.name
-    if isinstance(error, PayloadError) and error.refusal in ("another_base", "another_table"):
-        return 409, error.refusal
+    if isinstance(error, PayloadError):
+        return 409 if error.refusal in ELSEWHERE else 400, error.refusal
     return next(((status, name) for kind, status, name in STATUS if isinstance(error, kind)), (500, "fault"))
 
 

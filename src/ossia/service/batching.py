@@ -43,6 +43,7 @@ class Batcher(Generic[Ask, Answer]):
         self._queue: deque[tuple[Ask, asyncio.Future[Answer], float]] = deque()
         self._thread = ThreadPoolExecutor(1, "payloads")
         self._turning: asyncio.Task[None] | None = None
+        self._alarm: asyncio.TimerHandle
         self.in_flight = 0
 
     @property
@@ -115,24 +116,29 @@ class Batcher(Generic[Ask, Answer]):
         return taken
 
     async def _serve(self, taken: list[tuple[Ask, "asyncio.Future[Answer]", float]]) -> None:
-        """Do the work for a batch and answer; at the deadline those who still wait are refused, and the work goes on alone."""
+        """Do the work for a batch and answer those who still wait."""
         if not taken:
             return
         loop = asyncio.get_running_loop()
         asks = [ask for ask, _, _ in taken]
-        alarm = loop.call_at(taken[-1][2], self._refuse, [future for _, future, _ in taken])
+        self._alarm = loop.call_at(taken[0][2], self._refuse_late, taken)
         try:
             answers = await loop.run_in_executor(self._thread, self._work, asks)
             assert len(answers) == len(asks), f"{len(asks)} requests, {len(answers)} answers"
         except Exception as error:  # a fault of ours: everybody of the batch hears of it, nobody hangs
             answers = [error] * len(asks)
-        alarm.cancel()
+        self._alarm.cancel()
         for (_, future, _), answer in zip(taken, answers, strict=True):
             if not future.done():
                 future.set_exception(answer) if isinstance(answer, Exception) else future.set_result(answer)
 
-    def _refuse(self, futures: "list[asyncio.Future[Answer]]") -> None:
-        """Refuse those of a batch who still wait."""
-        for future in futures:
-            if not future.done():
+    def _refuse_late(self, taken: list[tuple[Ask, "asyncio.Future[Answer]", float]]) -> None:
+        """While work hangs, refuse whose deadline has come, worked on or waiting, and look again at the next one's."""
+        loop = asyncio.get_running_loop()
+        pending = [(future, deadline) for _, future, deadline in (*taken, *self._queue) if not future.done()]
+        for future, deadline in pending:
+            if deadline <= loop.time():
                 future.set_exception(self.refusal())
+        later = [deadline for future, deadline in pending if not future.done()]
+        if later:
+            self._alarm = loop.call_at(min(later), self._refuse_late, taken)

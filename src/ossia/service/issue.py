@@ -116,7 +116,7 @@ class Issuer:
         if ask.table_id != self.base.table.id[:16]:
             return PayloadError(f"table: expected table {self.base.table.id[:16].hex()}, got another", "another_table")
         if order.now >= self.signer.expiry:
-            return UsageError("key: expected one that has not expired; `ossia keys rotate`, then restart")
+            return RequestError(503, "no_key", "key: expected one that has not expired; `ossia keys rotate`, then restart")
         try:
             return self.personalizer.plan(ask.budget, signed=True)
         except BudgetError as error:

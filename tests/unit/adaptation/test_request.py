@@ -25,7 +25,7 @@ limit = st.none() | st.integers(1, 2**32 - 1)
 def test_an_ask_comes_back(weights, table, download, rows, candidates) -> None:
     budget = Budget(weight_bytes=weights, table_bytes=table, download_bytes=download)
     data = encode_ask(ask(budget=budget, rows=rows, candidates=candidates))
-    assert len(data) == 56 + 8 + 4
+    assert len(data) == 52 + 8 + 4
     found = decode_ask(data, 8)
     assert (found.budget, found.rows, found.candidates) == (budget, rows, candidates)
     assert encode_ask(found) == data
@@ -44,11 +44,11 @@ def test_any_bytes_are_an_ask_in_one_spelling_or_refused(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("data", "complaint"),
     [
-        (encode_ask(ask())[:-1], "expected 68 bytes, got 67"),
+        (encode_ask(ask())[:-1], "expected 64 bytes, got 63"),
         (b"X" + encode_ask(ask())[1:], "OSSQ"),
         (encode_ask(ask())[:5] + b"\2" + encode_ask(ask())[6:], "flags 0 or 1"),
         (encode_ask(ask(candidates=MOST_CANDIDATES + 1)), "at most 1,000 candidates"),
-        (encode_ask(ask())[:56] + b"\x80" + encode_ask(ask())[57:], "−127"),
+        (encode_ask(ask())[:52] + b"\x80" + encode_ask(ask())[53:], "−127"),
     ],
 )
 def test_each_crooked_ask_is_refused_by_name(data: bytes, complaint: str) -> None:

@@ -177,7 +177,7 @@ def test_many_ask_at_once_and_each_gets_the_bytes_that_it_would_get_alone(servic
 REFUSED = {
     "no token": ("", lambda base: binary(base), 401, "unauthorized"),
     "another's token": ("ab" * 36, lambda base: binary(base), 401, "unauthorized"),
-    "cut": (None, lambda base: binary(base)[:-1], 400, "malformed"),
+    "cut": (None, lambda base: binary(base)[:-1], 400, "truncated"),
     "too long": (None, lambda base: binary(base) + b"\0", 413, "too_large"),
     "other base": (None, lambda base: binary(base, base_id=bytes(16)), 409, "another_base"),
     "other table": (None, lambda base: binary(base, table_id=bytes(16)), 409, "another_table"),

@@ -38,7 +38,7 @@ def test_beyond_the_bound_one_is_refused_at_once_and_told_when_to_come_again() -
     go = threading.Event()
 
     async def scene() -> None:
-        batcher = Batcher(lambda asks: [go.wait(10) for _ in asks], batch=2, waiting=4, deadline_s=10)
+        batcher = Batcher(lambda asks: [go.wait(10) for _ in asks], batch=2, waiting=4, deadline_s=10.0)
         served = [asyncio.create_task(batcher.submit(ask)) for ask in range(2)]
         await asyncio.sleep(0.05)  # two are worked on
         served += [asyncio.create_task(batcher.submit(ask)) for ask in range(4)]

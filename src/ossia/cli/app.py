@@ -20,6 +20,7 @@ from ossia.cli.bench import bench
 from ossia.cli.cloud import personalize
 from ossia.cli.describe import describe
 from ossia.cli.device import inspect, profile, rerank
+from ossia.cli.export import export
 from ossia.cli.judge import evaluate
 from ossia.cli.keys import keys
 from ossia.cli.learn import publish, train
@@ -28,11 +29,11 @@ from ossia.cli.output import say
 from ossia.cli.serve import serve
 from ossia.errors import OssiaError
 
-COMMANDS = (prepare, describe, train, publish, profile, personalize, inspect, rerank, evaluate, serve)
+COMMANDS = (prepare, describe, train, publish, profile, personalize, inspect, rerank, export, evaluate, serve)
 EXTRAS = {
     "torch": "train",
     "polars": "train",
-    "onnx": "train",
+    "onnx": "export",
     "onnxscript": "train",
     "matplotlib": "train",
     "onnxruntime": "serve",

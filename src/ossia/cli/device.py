@@ -119,7 +119,7 @@ def inspect(
     if payload is None:
         result |= _describe_costs(loaded, Adaptation(), signed=False)
     else:
-        decoded = _decode(loaded, payload, trust)
+        decoded = decode_file(loaded, payload, trust)
         signature = "none" if not decoded.header.signed else "not checked" if trust is None else "holds"
         result |= (
             {"signature": signature}
@@ -190,8 +190,21 @@ def _read_payload(path: Path) -> bytes:
         raise ArtifactError(f"{path}: expected a payload, got: {error.strerror or error}") from error
 
 
-def _decode(base: Base, path: Path, trust: Path | None) -> Payload:
-    """Decode a payload to look at it: any signature will do unless somebody is trusted. Name its file in what may be wrong."""
+def decode_file(base: Base, path: Path, trust: Path | None = None) -> Payload:
+    """Decode a payload to look at it or to work with it by hand, and name its file in what may be wrong.
+
+    Args:
+        base: the base that it is for.
+        path: the payload's file; it may be unsigned.
+        trust: `keys.json`; None: any signature will do.
+
+    Returns:
+        the payload.
+
+    Raises:
+        ArtifactError: there is no such file.
+        PayloadError: its bytes are no payload for this base, or nobody trusted signed it.
+    """
     verify = (lambda *_: None) if trust is None else TrustedKeys.load(trust).verify
     try:
         return decode_payload(base, _read_payload(path), allow_unsigned=True, verify=verify)

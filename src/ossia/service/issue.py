@@ -21,7 +21,7 @@ from ossia.adaptation.base import Base
 from ossia.adaptation.payload import encode_payload
 from ossia.adaptation.request import Ask, Reply
 from ossia.device.ranking import top_k
-from ossia.errors import BudgetError, OssiaError, PayloadError, UsageError
+from ossia.errors import BudgetError, OssiaError, PayloadError
 from ossia.service.faults import RequestError, unauthorized
 from ossia.service.keychain import Signer
 from ossia.service.personalizer import Personalizer

@@ -115,6 +115,10 @@ class Issuer:
             return PayloadError(f"base: expected an ask for base {self.base.id[:16].hex()}, got another", "another_base")
         if ask.table_id != self.base.table.id[:16]:
             return PayloadError(f"table: expected table {self.base.table.id[:16].hex()}, got another", "another_table")
+        clip = self.base.manifest.profile_clip
+        most = 127 * float(ask.profile.scale)
+        if most > 1.001 * clip:  # beyond it, arithmetic on a stranger's numbers may overflow
+            return PayloadError(f"profile: expected a state within ± {clip:g}, got one up to {most:g}")
         if order.now >= self.signer.expiry:
             return RequestError(503, "no_key", "key: expected one that has not expired; `ossia keys rotate`, then restart")
         try:

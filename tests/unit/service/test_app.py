@@ -4,14 +4,18 @@ import asyncio
 import hashlib
 import json
 import time
+import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from ossia.adaptation import Base, costs, decode_payload, encode_profile, make_profile
+from ossia.adaptation import Adaptation, Base, costs, decode_payload, encode_profile, make_profile
 from ossia.adaptation.keys import TrustedKeys
 from ossia.adaptation.request import Ask, Reply, decode_reply, encode_ask
 from ossia.device import open_session
@@ -19,7 +23,7 @@ from ossia.device.ranking import top_k
 from ossia.service.app import Service
 from ossia.service.serve import open_service
 from ossia.service.tokens import enrolment_message
-from ossia.types import Budget
+from ossia.types import Budget, Profile
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,12 @@ def profile(base: Base, seed: int = 0):
     return make_profile(state, base.manifest.profile_clip)
 
 
-def budget(base: Base) -> Budget:
-    from ossia.adaptation import Adaptation
+def beyond(base: Base) -> Profile:
+    """A profile that no device makes: what it says is larger than the base's clip."""
+    return Profile(profile(base).values, np.float32(1.01 * base.manifest.profile_clip / 127))
 
+
+def budget(base: Base) -> Budget:
     whole = costs(base, Adaptation(), signed=True)
     return Budget(weight_bytes=int(0.8 * whole.weight_bytes), table_bytes=int(0.7 * whole.table_bytes))
 
@@ -181,6 +188,7 @@ REFUSED = {
     "too long": (None, lambda base: binary(base) + b"\0", 413, "too_large"),
     "other base": (None, lambda base: binary(base, base_id=bytes(16)), 409, "another_base"),
     "other table": (None, lambda base: binary(base, table_id=bytes(16)), 409, "another_table"),
+    "a state beyond the clip": (None, lambda base: binary(base, profile=beyond(base)), 400, "malformed"),
     "too small a budget": (None, lambda base: binary(base, budget=Budget(weight_bytes=1)), 422, "budget"),
 }
 
@@ -312,3 +320,46 @@ def test_the_clock_of_a_key_bounds_every_payload(published: Base, tmp_path: Path
     assert "rotate" in late.post("/v1/session", session_request(published)).json["error"]
     service.batcher.close()
     service.issuer.store.close()
+
+
+def test_every_flipped_bit_of_an_ask_and_of_a_token_is_served_or_refused_by_a_name(service: Service, published: Base) -> None:
+    client, _ = enroll(service)
+    data = binary(published, candidates=2)
+
+    async def scene() -> list[Response]:
+        found = []
+        for at in range(len(data)):
+            flipped = [data[:at] + bytes([data[at] ^ (1 << bit)]) + data[at + 1 :] for bit in range(8)]
+            found += await asyncio.gather(*(client.send("POST", "/v1/payload", each) for each in flipped))
+        for at in range(len(client.token)):
+            other = Client(service, client.token[:at] + ("0" if client.token[at] != "0" else "1") + client.token[at + 1 :])
+            found.append(await other.send("POST", "/v1/payload", data))
+        return found
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # an overflow on a stranger's numbers becomes a fault, and is seen
+        told = asyncio.run(scene())
+    names = {each.json["name"] for each in told if each.status != 200}
+    assert {each.status for each in told} == {200, 400, 401, 409, 422}
+    assert names == {"malformed", "unauthorized", "another_base", "another_table", "budget"}
+    assert sum(each.status == 401 for each in told) == len(client.token)
+    assert service.batcher.in_flight == 0
+
+
+FIELDS = ["profile", "budget", "weight_bytes", "candidates", "block", "public", "at", "signature", "consent", "events"]
+LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
+NESTED = partial(st.dictionaries, st.sampled_from(FIELDS), max_size=5)
+DOCUMENTS = st.recursive(LEAVES, lambda inner: NESTED(inner | st.lists(inner, max_size=3)), max_leaves=8)
+
+
+@pytest.fixture
+def guest(service: Service) -> Client:
+    return enroll(service)[0]
+
+
+@given(DOCUMENTS)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_document_is_served_or_refused_by_a_name(guest: Client, document: object) -> None:
+    for path in ("/v1/session", "/v1/devices", "/v1/feedback"):
+        told = guest.post(path, document)
+        assert told.status == 200 or (told.status in (400, 401, 409, 422) and told.json["name"]), told

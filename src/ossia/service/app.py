@@ -19,11 +19,12 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import msgspec
+from prometheus_client import Counter
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from ossia.adaptation.payload import HEADER
 from ossia.adaptation.profile import decode_profile
@@ -91,6 +92,9 @@ class Service:
     async def _hot(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one binary ask."""
         begun = time.perf_counter()
+        if self.batcher.full:  # the cheapest path of all: under a flood, what it costs is taken from those who are served
+            await self._refuse(send)
+            return
         try:
             reply = encode_reply(await self._issue_binary(scope, receive))
         except Exception as error:
@@ -103,10 +107,22 @@ class Service:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": reply})
 
+    async def _refuse(self, send: Send) -> None:
+        """Say that the queue is full, in words prepared before."""
+        start, body, count = self._full
+        count.inc()
+        await send(start)
+        await send(body)
+
+    @cached_property
+    def _full(self) -> tuple[Message, Message, Counter]:
+        """The response to who comes when the queue is full, and its series."""
+        refusal = refusal_response(self.batcher.refusal())
+        start: Message = {"type": "http.response.start", "status": refusal.status_code, "headers": refusal.raw_headers}
+        return start, {"type": "http.response.body", "body": refusal.body}, self.metrics.refusals.labels("overloaded")
+
     async def _issue_binary(self, scope: Scope, receive: Receive) -> Reply:
         """Read an ask and wait for its reply."""
-        if self.batcher.full:
-            raise self.batcher.refusal()
         now = int(self.clock())
         token = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
         device = self.tokens.read(token.removeprefix(b"Bearer ").decode("latin-1"), now)
@@ -121,9 +137,7 @@ class Service:
         self.metrics.respond("refused", status)
         if status == 500:
             raise error  # the server answers 500, and a traceback in the log means a fault of ours
-        again = getattr(error, "retry_after_s", 0)
-        headers = {"retry-after": str(again)} if again else {}
-        return json_response({"name": name, "error": str(error)}, status, headers)
+        return refusal_response(error)
 
     @cached_property
     def _people(self) -> Starlette:
@@ -296,6 +310,21 @@ def describe(error: Exception) -> tuple[int, str]:
     if isinstance(error, PayloadError):
         return 409 if error.refusal in ELSEWHERE else 400, error.refusal
     return next(((status, name) for kind, status, name in STATUS if isinstance(error, kind)), (500, "fault"))
+
+
+def refusal_response(error: Exception) -> Response:
+    """Say what is wrong with a request, and when to come again.
+
+    Args:
+        error: what was raised, no fault of ours.
+
+    Returns:
+        the response.
+    """
+    status, name = describe(error)
+    again = getattr(error, "retry_after_s", 0)
+    headers = {"retry-after": str(again)} if again else {}
+    return json_response({"name": name, "error": str(error)}, status, headers)
 
 
 def json_response(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -18,10 +18,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint types walls test walkthrough format wheel clean
+.PHONY: help setup check lint types walls ports engine-wasm engine-arm test walkthrough format wheel clean
 
 help:  ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 setup: $(READY)  ## make .venv with everything in it
 
@@ -42,7 +42,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-check: lint types walls test  ## lint, types, import contract, all tests
+check: lint types walls ports test  ## lint, types, import contract, all tests
 	@echo "==> check: all is well"
 
 lint: $(READY)  ## style, without changing a file
@@ -64,6 +64,18 @@ test: $(READY)  ## all tests, or TESTS=path
 	@echo "==> test: pytest on $(JOBS) workers"
 	@OMP_NUM_THREADS=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --durations 10 $(TESTS)
 
+# Tests of a port run where it was built, and say why not elsewhere; so a check builds what this machine has compilers for.
+ports:
+	@$(MAKE) -s -k engine-wasm engine-arm 2>&1 || echo "==> ports: left out what this machine has no compiler for"
+
+engine-wasm:  ## the engine for browsers (clang and lld)
+	@echo "==> engine-wasm: two modules"
+	@$(MAKE) -s -C engine wasm
+
+engine-arm:  ## the engine for 64-bit Arm (aarch64-linux-gnu-gcc)
+	@echo "==> engine-arm: library and vectors"
+	@$(MAKE) -s -C engine arm
+
 walkthrough: $(READY)  ## the whole journey on ML-100K; writes report.html
 	@$(BIN)/python examples/walkthrough.py
 
@@ -82,4 +94,4 @@ wheel: $(READY)  ## build the wheel and rank with nothing else installed: no tor
 	@ls build/wheel/*.whl
 
 clean:  ## remove the set-up and everything built
-	rm -rf $(VENV) build dist report.html .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist packages/browser/engine-*.wasm report.html .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache

@@ -10,15 +10,13 @@
 
 #define LANES 4
 #define ROWS 4
+#define LARGER(a, b) (vf) wasm_f32x4_pmax((v128_t)(b), (v128_t)(a)) /* a > b ? a : b, one instruction on x86 and on Arm */
+#define SMALLER(a, b) (vf) wasm_f32x4_pmin((v128_t)(b), (v128_t)(a))
 typedef int32_t sums4 __attribute__((vector_size(16)));
-
-static inline v128_t four(const void *x)
-{
-    return wasm_v128_load32_splat(x);
-}
 
 #ifdef __wasm_relaxed_simd__
 #define WASM_NAME "relaxed"
+#define FMA(a, b, c) (vf) wasm_f32x4_relaxed_madd((v128_t)(a), (v128_t)(b), (v128_t)(c))
 typedef int8_t act;
 
 static inline __attribute__((always_inline)) void tile(const int8_t *w, uint32_t groups, const act *x, uint32_t stride, const int rows,
@@ -32,7 +30,7 @@ static inline __attribute__((always_inline)) void tile(const int8_t *w, uint32_t
         for (uint32_t g = 0; g < groups; g++) {
             v128_t u = wasm_v128_xor(wasm_v128_load(w + 64 * g + 16 * c), shift), top = wasm_u8x16_shr(u, 4), rest = wasm_v128_and(u, nibble);
             for (int r = 0; r < rows; r++) {
-                v128_t some = four(x + (uint32_t)r * stride + 4 * g);
+                v128_t some = wasm_v128_load32_splat(x + (uint32_t)r * stride + 4 * g);
                 high[r] = wasm_i32x4_relaxed_dot_i8x16_i7x16_add(some, top, high[r]);
                 low[r] = wasm_i32x4_relaxed_dot_i8x16_i7x16_add(some, rest, low[r]);
             }

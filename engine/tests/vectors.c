@@ -3,7 +3,8 @@
  *     payload HEX FOLDED-SHA256
  *     case EVENTS items … CANDIDATES items … DIM state … scores … ranking …        of the payload above it; -inf is "-inf"
  *
- * Bytes, refusals and rankings are exact; floats are within 1e-5 of the largest. */
+ * Bytes, refusals and rankings are exact; floats are within 1e-5 of the largest. Answers 0 if all is well, 1 if not, 2 if something
+ * can't be read, 3 if this processor has no such path or the engine does not run such a base. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -119,8 +120,9 @@ int main(int count, char **arguments)
     size_t bytes = 0, weights_bytes = 0, scratch_bytes = 0, shown = 0;
     ossia_open(files, FILES, 0, NULL, &bytes);
     ossia_model *model = memory(bytes);
-    if (ossia_open(files, FILES, 0, model, &bytes) != OSSIA_OK)
-        return printf("vectors: the base does not open\n"), 2;
+    int error = ossia_open(files, FILES, 0, model, &bytes);
+    if (error != OSSIA_OK)
+        return printf("vectors: the base does not open: %s\n", ossia_error(error)), error == OSSIA_UNSUPPORTED ? 3 : 2;
     ossia_fold(model, NULL, 0, 0, NULL, &weights_bytes);
     ossia_prepare(model, NULL, &scratch_bytes);
     ossia_weights *weights = memory(weights_bytes);

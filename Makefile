@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint types walls ports engine-wasm engine-arm test walkthrough format wheel clean
+.PHONY: help setup check lint types walls ports engine-wasm engine-arm browser-test browser-bench test walkthrough format wheel clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -75,6 +75,24 @@ engine-wasm:  ## the engine for browsers (clang and lld)
 engine-arm:  ## the engine for 64-bit Arm (aarch64-linux-gnu-gcc)
 	@echo "==> engine-arm: library and vectors"
 	@$(MAKE) -s -C engine arm
+
+# What drives and what is raced against comes from npm, into build/. BASE names a base of ML-100K; without one a quick one is trained.
+BASE ?= build/browser/base
+BROWSER_TOOLS := playwright-core@1.65.1
+BROWSER_PEERS := onnxruntime-web@1.30.0
+
+build/browser/node_modules/%/package.json:
+	@npm install --silent --no-audit --no-fund --prefix build/browser $(filter $*@%,$(BROWSER_TOOLS) $(BROWSER_PEERS))
+
+build/browser/base/personalizers: $(READY)
+	@echo "==> browser: a quick base of ML-100K"
+	@mkdir -p build/browser && cd build/browser && export PATH="$(abspath $(BIN)):$$PATH" && ossia prepare ml-100k --out data \
+	  && ossia train data --backbone sasrec --epochs 3 --out run && ossia publish run --out base \
+	  && ossia train data --base base --personalizer chord --epochs 1 --out base
+
+browser-test: $(READY) engine-wasm build/browser/node_modules/playwright-core/package.json $(BASE)/personalizers  ## the page and the vectors in Debian's Chromium
+	@echo "==> browser-test: headless Chromium"
+	@BASE=$(abspath $(BASE)) PYTHON=$(abspath $(BIN))/python node --test tests/browser/
 
 walkthrough: $(READY)  ## the whole journey on ML-100K; writes report.html
 	@$(BIN)/python examples/walkthrough.py

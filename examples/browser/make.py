@@ -3,8 +3,8 @@
     python examples/browser/make.py BASE --out DIR
 
 BASE is a published base whose table has titles and that has a personalizer, such as `runs/walkthrough/base` after
-`make walkthrough`. The engine's modules come from `make engine-wasm`. What is built holds titles of MovieLens, so it stays out of
-the repository.
+`make walkthrough`. The engine's modules come from `make engine-wasm`. What is built holds titles of MovieLens, so it stays
+out of the repository.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What the cloud does for this page: a profile comes in, a payload goes out. The real service is a room of its own, `ossia.service`."""
+"""What the cloud does for this page: a profile comes in, a payload goes out. A stand-in for the service."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Lends the page and answers its profiles, for one visitor on this machine. Sixty bytes of arithmetic away from a real service.
+"""Lends the page and answers its profiles, for visitors on this machine.
 
 python examples/browser/serve.py BASE DIR --port 8000
 """
@@ -24,7 +24,7 @@ class Handler(SimpleHTTPRequestHandler):
         self._payloads = payloads
         super().__init__(*arguments, **named)
 
-    def do_POST(self) -> None:  # noqa: N802 (http.server's name)
+    def do_POST(self) -> None:
         """Answer a profile."""
         dim = self._payloads.base.manifest.shape["dim"]
         if self.path != "/payload" or int(self.headers.get("Content-Length", -1)) != dim + 4:

@@ -1,4 +1,4 @@
-"""The engine for 64-bit Arm, run by qemu's user mode on processors old and new, held to `tests/vectors` by `engine/tests/vectors.c`."""
+"""The engine for 64-bit Arm on processors old and new, by qemu: `engine/tests/vectors.c` holds it to `tests/vectors`."""
 
 import shutil
 import subprocess

@@ -3,7 +3,7 @@
 #     make check          set up once, then lint, types, import contract, all tests
 #     make walkthrough    set up once, then the whole journey on real data, ending in report.html
 #
-# The set-up lives in .venv and runs again only when pyproject.toml or constraints.txt changed.
+# The set-up lives in .venv and runs again only when pyproject.toml, constraints.txt or the engine in C changed.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -25,7 +25,7 @@ help:  ## show this list
 
 setup: $(READY)  ## make .venv with everything in it
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt setup.py $(wildcard engine/include/* engine/src/*)
 	@echo "==> set-up: $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 	  || { echo "python: expected 3.11 to 3.13, got $$($(PYTHON) --version); name another: make PYTHON=python3.12 …" >&2; exit 1; }
@@ -62,7 +62,7 @@ walls: $(READY)  ## the import contract
 # loadfile: a module's tests share one trained base, so they stay with one worker.
 test: $(READY)  ## all tests, or TESTS=path
 	@echo "==> test: pytest on $(JOBS) workers"
-	@OMP_NUM_THREADS=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --durations 10 $(TESTS)
+	@OSSIA_EXPECT_ENGINE=1 OMP_NUM_THREADS=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --durations 10 $(TESTS)
 
 # Tests of a port run where it was built, and say why not elsewhere; so a check builds what this machine has compilers for.
 ports:

@@ -15,9 +15,16 @@
 
 #include "ossia.h"
 
-static const char *const NAMES[] = {
-    "manifest.json",          "base/floats.safetensors",   "base/plane2.safetensors",  "base/plane4.safetensors",  "base/plane8.safetensors",
-    "table/manifest.json",    "table/scales.safetensors",  "table/plane2.safetensors", "table/plane4.safetensors", "table/plane8.safetensors"};
+static const char *const NAMES[] = {"manifest.json",
+                                    "base/floats.safetensors",
+                                    "base/plane2.safetensors",
+                                    "base/plane4.safetensors",
+                                    "base/plane8.safetensors",
+                                    "table/manifest.json",
+                                    "table/scales.safetensors",
+                                    "table/plane2.safetensors",
+                                    "table/plane4.safetensors",
+                                    "table/plane8.safetensors"};
 enum { FILES = sizeof NAMES / sizeof *NAMES, MAX_EVENTS = 1024, MAX_K = 1000 };
 
 static void fail(const char *what, const char *why)
@@ -112,12 +119,15 @@ int main(int count, char **arguments)
     size_t events = 0, shown = 0;
     for (int i = optind + 1; i < count && events < MAX_EVENTS; i++)
         history[events++] = (int32_t)strtol(arguments[i], NULL, 10);
-    need(ossia_top(model, weights, scratch, history, events, NULL, 0, OSSIA_UNSEEN, (size_t)k, best, scores, &shown), "ranking");
+    need(ossia_top(model, weights, scratch, history, events, NULL, 0, OSSIA_UNSEEN, (size_t)k, best, scores, &shown),
+         "ranking");
     double ranked = now();
     for (size_t i = 0; i < shown; i++)
         printf("%d %.6g\n", best[i], (double)scores[i]);
-    fprintf(stderr, "rank: %s; open %.0f us, fold %.1f us, first ranking %.0f us; memory %zu + %zu + %zu bytes, process %ld KB\n", ossia_path(NULL),
-            opened - started, folded - opened, ranked - folded, model_bytes, weights_bytes, scratch_bytes, resident_kb());
+    fprintf(stderr,
+            "rank: %s; open %.0f us, fold %.1f us, first ranking %.0f us; memory %zu + %zu + %zu bytes, process %ld KB\n",
+            ossia_path(NULL), opened - started, folded - opened, ranked - folded, model_bytes, weights_bytes, scratch_bytes,
+            resident_kb());
 
     double fastest[3] = {1e30, 1e30, 1e30};
     static int32_t hundred[100];
@@ -132,13 +142,14 @@ int main(int count, char **arguments)
         double t1 = now();
         need(ossia_score(model, weights, scratch, history, events, hundred, 100, NULL, hundred_scores), "scores");
         double t2 = now();
-        need(ossia_top(model, weights, scratch, history, events, NULL, 0, OSSIA_UNSEEN, (size_t)k, best, scores, &shown), "ranking");
+        need(ossia_top(model, weights, scratch, history, events, NULL, 0, OSSIA_UNSEEN, (size_t)k, best, scores, &shown),
+             "ranking");
         double t3 = now(), took[3] = {t1 - t0, t2 - t1, t3 - t2};
         for (int j = 0; j < 3; j++)
             fastest[j] = took[j] < fastest[j] ? took[j] : fastest[j];
     }
     if (times)
-        fprintf(stderr, "rank: at best of %ld: fold %.1f us, 100 candidates %.1f us, all %u rows %.1f us\n", times, fastest[0], fastest[1], shape.items,
-                fastest[2]);
+        fprintf(stderr, "rank: at best of %ld: fold %.1f us, 100 candidates %.1f us, all %u rows %.1f us\n", times, fastest[0],
+                fastest[1], shape.items, fastest[2]);
     return 0;
 }

@@ -1,10 +1,11 @@
 /* What the sources share: the three types from inside, the reader of manifests, and the kernels that a processor may have.
  *
- *     open.c     files -> model                 read.c, sha256.c: JSON, safetensors, digests, strict and bounded
- *     fold.c     model, payload -> weights
- *     encode.c   history -> user state
- *     score.c    user state, rows -> scores, the k best
- *     kernels*   the arithmetic of the last two, once per instruction set; dispatch.c picks
+ *     open.c       files -> model         manifest.c holds them to what backbone.c says; read.c: JSON, tensors; sha256.c
+ *     payload.c    bytes -> what they ask for, or which field is wrong
+ *     fold.c       model, what is asked for -> weights
+ *     encode.c     history -> user state  sasrec.c, gru4rec.c, caser.c
+ *     score.c      user state, rows -> scores, the k best
+ *     kernels*     the arithmetic of the last two, once per instruction set; dispatch.c picks
  *
  * A matrix is a panel: channels in groups of 16, inputs in groups of 4, so that one group of each is the 64 bytes that one
  * multiply instruction of AVX-512 wants, and halves and quarters of which are what AVX2, NEON and wasm want:
@@ -21,19 +22,29 @@
 #include "ossia.h"
 
 enum { /* the largest sizes that are accepted: every product of them below fits 32 bits */
-    MAX_BLOCKS = 16,
+    MAX_BLOCKS = 16, /* of a SASRec; layers of a GRU4Rec */
     MAX_SLOTS = 6 * MAX_BLOCKS,
+    MAX_GATES = 64,
     MAX_DIM = 1024,
     MAX_HIDDEN = 4096,
+    MAX_INPUTS = 8192, /* of a slot of a Caser */
     MAX_LENGTH = 1024,
     MAX_HEADS = 64,
     MAX_ITEMS = 1 << 26,
     MAX_EXTENDS = 64, /* older tables */
+    NAME = 48,        /* of a slot, a gate, a norm or a file, with its end */
 };
 
 #define COLD __attribute__((cold)) /* runs once per base: small rather than fast */
 
 static inline size_t pad_to(size_t n, size_t step) { return (n + step - 1) / step * step; }
+
+static inline void *place(void *memory, size_t *at, size_t bytes) /* the next piece of a block; without memory only counts */
+{
+    void *here = memory ? (uint8_t *)memory + *at : NULL;
+    *at += pad_to(bytes, OSSIA_ALIGN);
+    return here;
+}
 
 /* ---- the reader ---- */
 
@@ -54,6 +65,7 @@ bytes_view json_text(json *text);
 bytes_view json_key(json *text);
 uint64_t json_whole(json *text);
 double json_real(json *text);
+bool json_null(json *text);
 bool json_done(json *text);
 bool is_text(bytes_view view, const char *text);
 
@@ -84,16 +96,32 @@ static inline uint32_t load_u32(const uint8_t *at) { return at[0] | at[1] << 8 |
 
 /* ---- the three types ---- */
 
+enum backbone { SASREC, GRU4REC, CASER };
+enum { QUERY, KEY, VALUE, OUTPUT, EXPAND, CONTRACT, BLOCK_SLOTS }; /* of a block of a SASRec */
+enum { READS, REMEMBERS, ADDS, LAYER_SLOTS };                      /* of a layer of a GRU4Rec */
+
 typedef struct { /* a matrix of the base, and where its folded panel lies in the weights */
     uint32_t channels, inputs;
-    uint32_t code; /* of the first channel, in a payload's list */
+    uint32_t code;   /* of the first channel, in a payload's list */
     uint8_t *master; /* a panel of q + 128 */
     float *scales;   /* 3 x padded channels: s2, s4, s8 */
     float *bias;     /* padded */
     size_t at;       /* in the weights: values, then padded scales, then padded biases */
 } slot;
 
-typedef struct { float *weight, *bias; } norm;
+static inline size_t place_of(const slot *s, uint32_t channel, uint32_t input) /* in a panel */
+{
+    return (channel / 16 * (pad_to(s->inputs, 4) / 4) + input / 4) * 64 + channel % 16 * 4 + input % 4;
+}
+
+typedef struct {
+    float *weight, *bias;
+} norm;
+
+typedef struct { /* a table that this one extends: the first 16 bytes of its id, and the rows it had */
+    uint8_t id[16];
+    uint32_t rows;
+} older_table;
 
 typedef struct { /* the rows of the item table, by bit plane, in the caller's files */
     const uint8_t *plane2, *plane4, *plane8, *scales;
@@ -104,35 +132,106 @@ typedef struct { /* the rows of the item table, by bit plane, in the caller's fi
 static inline int row_value(const table *t, uint32_t row, uint32_t i)
 {
     size_t quarter = (size_t)row * ((t->dim + 3) / 4) + i / 4, half = (size_t)row * ((t->dim + 1) / 2) + i / 2;
-    return (t->plane2[quarter] >> i % 4 * 2 & 3) << 6 | (t->plane4[quarter] >> i % 4 * 2 & 3) << 4 | (t->plane8[half] >> i % 2 * 4 & 15);
+    int high = t->plane2[quarter] >> i % 4 * 2 & 3, middle = t->plane4[quarter] >> i % 4 * 2 & 3;
+    return high << 6 | middle << 4 | (t->plane8[half] >> i % 2 * 4 & 15);
 }
 
 struct ossia_model {
     uint64_t magic;
-    size_t bytes;
+    enum backbone kind;
     ossia_shape shape;
-    uint32_t slots;
+    uint32_t vertical, horizontal; /* sizes of a Caser */
+    uint32_t slots, norms;
     float profile_clip;
     uint8_t base_id[32], table_id[32];
-    uint32_t extends; /* older tables: the first 16 bytes of an id, and the rows it had */
-    struct { uint8_t id[16]; uint32_t rows; } older[MAX_EXTENDS];
+    uint32_t extends;
+    older_table older[MAX_EXTENDS];
     table table;
     uint32_t *popularity_rank; /* of each row, 0 for the most popular */
-    float *positions, *mask;   /* length x padded dim; ones up to dim, then zeros */
-    norm attention_norm[MAX_BLOCKS], feed_forward_norm[MAX_BLOCKS], last_norm;
+    float *positions, *mask;   /* length x padded dim, or one row of zeros; ones up to dim, then zeros */
+    norm norm[2 * MAX_BLOCKS + 1]; /* one before each branch, as name_norm() numbers them; the last one ends the encoder */
     slot slot[MAX_SLOTS];
     size_t weights_bytes, widths_at; /* of the folded weights; and of the rows' widths in them */
 };
 
-enum { QUERY, KEY, VALUE, OUTPUT, EXPAND, CONTRACT, BLOCK_SLOTS };
-
 struct ossia_weights {
     uint64_t magic, bytes;
     uint8_t base_id[16], table_id[16];
-    uint64_t gates;    /* one bit each */
-    uint32_t all_rows; /* 1: every row is held at 8 bits */
-    uint32_t inner[MAX_BLOCKS]; /* hidden channels that are left, see fold.c */
+    uint64_t gates;             /* one bit each */
+    uint32_t all_rows;          /* 1: every row is held at 8 bits */
+    uint32_t inner[MAX_BLOCKS]; /* of each block of a SASRec the hidden channels that are left, see fold.c */
 };
+
+static inline bool runs(const ossia_weights *weights, uint32_t gate) { return weights->gates >> gate & 1; }
+
+/* ---- what a backbone is made of (backbone.c) ---- */
+
+typedef struct { /* a slot as a manifest must name it; a gate without name is none */
+    char name[NAME], gate[NAME];
+    uint32_t channels, inputs;
+} part;
+
+COLD bool kind_named(bytes_view name, enum backbone *kind);
+COLD uint32_t *size_named(ossia_model *model, bytes_view name, unsigned *seen); /* NULL: no such size, or seen before */
+COLD bool sizes_complete(const ossia_model *model, unsigned seen);
+COLD bool supported(const ossia_model *model);
+COLD void count_parts(ossia_model *model); /* slots, gates and norms, from the sizes */
+COLD void name_gate(const ossia_model *model, uint32_t index, char name[NAME]);
+COLD void name_norm(const ossia_model *model, uint32_t index, char name[NAME]);
+COLD void describe_part(const ossia_model *model, uint32_t index, part *told);
+
+/* ---- manifests (manifest.c) ---- */
+
+typedef struct { /* the files given, and whether their digests were checked before */
+    const ossia_file *files;
+    size_t count;
+    bool trusted;
+} shelf;
+
+typedef struct { /* what a manifest says beside the model: of a base, or of a table */
+    bool unsupported;
+    uint8_t table_id[32];
+    uint32_t rows, dim;
+    bytes_view files; /* the object under "files", read again when a file is wanted */
+} manifest;
+
+COLD int read_base_manifest(bytes_view file, manifest *told, ossia_model *model);
+COLD int read_table_manifest(bytes_view file, manifest *told, ossia_model *model);
+COLD bytes_view given(const shelf *from, const char *name);
+COLD int find_file(bytes_view files, const char *folder, const char *name, const shelf *from, bytes_view *file);
+COLD void hash_file(bytes_view file, uint8_t digest[32]);
+
+/* ---- payloads (payload.c) ---- */
+
+typedef struct { /* hands out a body's bytes in order */
+    const uint8_t *at;
+    size_t left;
+} reader;
+
+typedef struct { /* walks one sorted list: its length, its first row, and gaps less one */
+    reader body;
+    uint64_t left, next; /* rows still to come; the smallest that the next one can be */
+} list;
+
+typedef struct { /* a payload's sections, as they were found and checked */
+    const uint8_t *gates, *codes, *delta; /* NULL: not there */
+    uint32_t rank;                        /* of the delta; 0: dense */
+    uint32_t row_count;                   /* of the table that the payload was made for */
+    bool has_rows;
+    list rows[3]; /* at 2, 4 and 8 bits */
+} sections;
+
+COLD int read_payload(const ossia_model *model, const uint8_t *data, size_t size, int flags, sections *found);
+bool list_next(list *rows, uint32_t below, uint64_t *row);
+uint64_t delta_numbers(const slot *s, uint32_t rank); /* that a slot's delta takes */
+
+static inline unsigned bit_of(const uint8_t *bits, uint32_t index) { return bits[index / 8] >> index % 8 & 1; }
+static inline unsigned code_of(const uint8_t *codes, uint32_t index) /* without codes all are 8 bits wide */
+{
+    return codes ? codes[index / 4] >> index % 4 * 2 & 3 : 3;
+}
+
+/* ---- folded weights (fold.c) ---- */
 
 typedef struct { /* a folded matrix, ready to multiply */
     const int8_t *values;
@@ -151,7 +250,7 @@ typedef struct { /* activations, row by row: integers in whatever form a kernel 
     uint32_t size;           /* bytes of an integer */
 } acts;
 
-enum { TILE = 24, QUERIES = 4 }; /* events in one go through the feed-forward; queries in one go through attention */
+enum { TILE = 24, QUERIES = 4 }; /* rows in one go through a wide layer; queries in one go through attention */
 
 typedef struct { /* a state as integers, its values dealt out as a row's planes hold theirs */
     int8_t pairs[4][MAX_DIM / 4], halves[2][MAX_DIM / 2]; /* pairs[f][i] is value 4 i + f, halves[f][i] is value 2 i + f */
@@ -159,20 +258,37 @@ typedef struct { /* a state as integers, its values dealt out as a row's planes 
     int32_t sum;
 } query;
 
-struct ossia_scratch {
+struct ossia_scratch { /* pointers into its own block, to rows of padded floats; an encoder has those that it uses */
     uint64_t magic;
-    size_t bytes;
     int32_t *items; /* the usable history, oldest first, and how long it is */
     uint32_t events;
-    uint64_t seen[64]; /* a bit for each item number modulo 4,096: most candidates are not in the history */
-    float *h, *queries, *keys, *values, *mixed, *inner, *columns, *looks, *state; /* rows of padded floats */
+    uint64_t seen[64]; /* a bit for each item number modulo 4,096 */
+    float *h, *state;  /* the stream, the user state */
+    float *mixed, *inner; /* rows between two layers; what a wide layer reads or says */
+    float *queries, *keys, *values, *columns, *looks; /* of attention */
+    float *recalled, *memory;                         /* of a GRU4Rec */
+    float *said;                                      /* by the filters of a Caser */
     acts acts;
     query query;
 };
 
+/* ---- encoders: from s->items, at least one event, to s->state ---- */
+
+typedef struct kernels kernels;
+void sasrec(const ossia_model *model, const ossia_weights *weights, const kernels *run, ossia_scratch *s);
+void gru4rec(const ossia_model *model, const ossia_weights *weights, const kernels *run, ossia_scratch *s);
+void caser(const ossia_model *model, const ossia_weights *weights, const kernels *run, ossia_scratch *s);
+COLD void place_acts(acts *x, void *memory, size_t *at, size_t rows, size_t values); /* values: of all rows, padded */
+COLD void place_sasrec(const ossia_shape *shape, ossia_scratch *s, void *memory, size_t *at);
+COLD void place_gru4rec(const ossia_shape *shape, ossia_scratch *s, void *memory, size_t *at);
+COLD void place_caser(const ossia_model *model, ossia_scratch *s, void *memory, size_t *at);
+void norm_and_round(const ossia_model *model, const kernels *run, const norm *n, const float *h, uint32_t rows, float *y,
+                    acts *x);
+acts rows_from(const acts *x, uint32_t row);
+
 /* ---- the kernels ---- */
 
-typedef struct { /* one set of functions per instruction set: equal integers, floats within a few last digits */
+struct kernels { /* one set of functions per instruction set: equal integers, floats within a few last digits */
     const char *name;
     /* h = E[item] + position at 8 bits, padded with zeros */
     void (*embed)(const table *t, uint32_t item, const float *position, float *h);
@@ -186,11 +302,12 @@ typedef struct { /* one set of functions per instruction set: equal integers, fl
     void (*attend)(const ossia_scratch *s, uint32_t rows, uint32_t events, uint32_t stride, uint32_t heads, uint32_t part);
     /* scores of rows at their widths, -infinity at width 0 */
     void (*match)(const table *t, const query *q, const int32_t *rows, const uint8_t *widths, size_t count, float *scores);
-} kernels;
+    /* m = (1 - z) n + z m, one step of a gated recurrent unit; a and b hold the channels of r, of z and of n */
+    void (*remember)(const float *a, const float *b, uint32_t width, float *m);
+};
 
 const kernels *kernels_now(void);
 extern const kernels kernels_plain, kernels_avx2, kernels_vnni, kernels_neon, kernels_dotprod, kernels_i8mm, kernels_wasm;
-
 
 bool valid_model(const ossia_model *model);
 bool valid_weights(const ossia_model *model, const ossia_weights *weights);

@@ -35,7 +35,8 @@ ALWAYS __m256i four(const act *x) /* four activations, four times */
 }
 
 /* Eight channels at a time: each of two vectors holds two partial sums of four channels. */
-ALWAYS void tile(const int8_t *w, uint32_t groups, const act *x, uint32_t stride, const int rows, const int32_t *x_sums, sums8 sums[][2])
+ALWAYS void tile(const int8_t *w, uint32_t groups, const act *x, uint32_t stride, const int rows, const int32_t *x_sums,
+                 sums8 sums[][2])
 {
     (void)x_sums;
     for (int half = 0; half < 2; half++) {
@@ -50,7 +51,8 @@ ALWAYS void tile(const int8_t *w, uint32_t groups, const act *x, uint32_t stride
                 __m256i some = four(x + (uint32_t)r * stride + 4 * g);
                 sum[r][0] = _mm256_add_epi32(sum[r][0], _mm256_madd_epi16(low, some));
                 sum[r][1] = _mm256_add_epi32(sum[r][1], _mm256_madd_epi16(high, some));
-                __asm__ volatile("" : "+x"(sum[r][0]), "+x"(sum[r][1]) : : "memory"); /* or gcc loads all rows first and spills */
+                /* or gcc loads all rows first and spills */
+                __asm__ volatile("" : "+x"(sum[r][0]), "+x"(sum[r][1]) : : "memory");
             }
         }
         for (int r = 0; r < rows; r++) /* adds neighbors, then puts the quarters in order */
@@ -94,7 +96,8 @@ ALWAYS __m256i both(const int8_t *low, const int8_t *high)
 ALWAYS share64 share_of(const query *q, size_t at)
 {
     return (share64){both(q->pairs[0] + at / 4, q->pairs[1] + at / 4), both(q->pairs[2] + at / 4, q->pairs[3] + at / 4),
-                     _mm256_loadu_si256((const __m256i *)(q->halves[0] + at / 2)), _mm256_loadu_si256((const __m256i *)(q->halves[1] + at / 2))};
+                     _mm256_loadu_si256((const __m256i *)(q->halves[0] + at / 2)),
+                     _mm256_loadu_si256((const __m256i *)(q->halves[1] + at / 2))};
 }
 
 /* Sums of 64 inputs, in eight parts: 16 * (4 high + middle) + low. The planes' two-bit values are joined to four bits where
@@ -121,7 +124,8 @@ ALWAYS __m256i dot64(const share64 *q, const uint8_t *plane2, const uint8_t *pla
 
 ALWAYS __m256i dot_row(const table *t, const share64 *shares, const int chunks, size_t row, int width)
 {
-    const uint8_t *plane2 = t->plane2 + row * t->dim / 4, *plane4 = t->plane4 + row * t->dim / 4, *plane8 = t->plane8 + row * t->dim / 2;
+    const uint8_t *plane2 = t->plane2 + row * t->dim / 4, *plane4 = t->plane4 + row * t->dim / 4,
+                  *plane8 = t->plane8 + row * t->dim / 2;
     __m256i sum = dot64(shares, plane2, plane4, plane8, width);
     for (int c = 1; c < chunks; c++)
         sum = _mm256_add_epi32(sum, dot64(shares + c, plane2 + 16 * c, plane4 + 16 * c, plane8 + 32 * c, width));
@@ -129,7 +133,8 @@ ALWAYS __m256i dot_row(const table *t, const share64 *shares, const int chunks, 
 }
 
 /* Eight rows of one width: eight vectors of eight parts become one vector of eight sums. */
-ALWAYS void match8(const table *t, const query *q, const share64 *shares, const int chunks, const int32_t *rows, const int width, float *scores)
+ALWAYS void match8(const table *t, const query *q, const share64 *shares, const int chunks, const int32_t *rows,
+                   const int width, float *scores)
 {
     static const int32_t middle_of_cell[4] = {0, 32 - 128, 8 - 128, -128};
     __m256i part[8];
@@ -147,7 +152,8 @@ ALWAYS void match8(const table *t, const query *q, const share64 *shares, const 
     _mm256_storeu_ps(scores, _mm256_mul_ps(_mm256_cvtepi32_ps(sum), factor));
 }
 
-ALWAYS void match_width(const table *t, const query *q, const share64 *shares, const int chunks, const int32_t *rows, int width, float *scores)
+ALWAYS void match_width(const table *t, const query *q, const share64 *shares, const int chunks, const int32_t *rows, int width,
+                        float *scores)
 {
     if (width == 3)
         match8(t, q, shares, chunks, rows, 3, scores);
@@ -160,17 +166,20 @@ ALWAYS void match_width(const table *t, const query *q, const share64 *shares, c
 /* A state of 64 or of 128 values stays in registers; a longer one does not. */
 typedef void match_rows(const table *t, const query *q, const share64 *shares, const int32_t *rows, int width, float *scores);
 
-static __attribute__((noinline)) void match_64(const table *t, const query *q, const share64 *shares, const int32_t *rows, int width, float *scores)
+static __attribute__((noinline)) void match_64(const table *t, const query *q, const share64 *shares, const int32_t *rows,
+                                               int width, float *scores)
 {
     match_width(t, q, shares, 1, rows, width, scores);
 }
 
-static __attribute__((noinline)) void match_128(const table *t, const query *q, const share64 *shares, const int32_t *rows, int width, float *scores)
+static __attribute__((noinline)) void match_128(const table *t, const query *q, const share64 *shares, const int32_t *rows,
+                                                int width, float *scores)
 {
     match_width(t, q, shares, 2, rows, width, scores);
 }
 
-static __attribute__((noinline)) void match_many(const table *t, const query *q, const share64 *shares, const int32_t *rows, int width, float *scores)
+static __attribute__((noinline)) void match_many(const table *t, const query *q, const share64 *shares, const int32_t *rows,
+                                                 int width, float *scores)
 {
     match_width(t, q, shares, (int)(t->dim / 64), rows, width, scores);
 }
@@ -180,7 +189,8 @@ typedef struct { /* rows of one width that wait until they are eight */
     uint32_t places[8], count;
 } queue;
 
-static void match_queue(const table *t, const query *q, const share64 *shares, match_rows *match_eight, queue *waiting, int width, float *scores)
+static void match_queue(const table *t, const query *q, const share64 *shares, match_rows *match_eight, queue *waiting,
+                        int width, float *scores)
 {
     float eight[8];
     for (uint32_t i = waiting->count; i < 8; i++)
@@ -228,7 +238,7 @@ static void match(const table *t, const query *q, const int32_t *rows, const uin
             match_queue(t, q, shares, match_eight, &waiting[width], width, scores);
 }
 
-const kernels kernels_avx2 = {"avx2", embed, linear, norm_row, round_rows, attend, match};
+const kernels kernels_avx2 = KERNELS("avx2");
 
 #ifdef __clang__
 #pragma clang attribute pop

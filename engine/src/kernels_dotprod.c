@@ -48,7 +48,7 @@ static void match(const table *t, const query *q, const int32_t *rows, const uin
     kernels_neon.match(t, q, rows, widths, count, scores);
 }
 
-const kernels kernels_dotprod = {"dotprod", embed, linear, norm_row, round_rows, attend, match};
+const kernels kernels_dotprod = KERNELS("dotprod");
 
 #ifdef __clang__
 #pragma clang attribute pop

@@ -57,7 +57,7 @@ static void match(const table *t, const query *q, const int32_t *rows, const uin
         scores[i] = score_row(t, q, rows[i], widths[i]);
 }
 
-const kernels kernels_neon = {"neon", embed, linear, norm_row, round_rows, attend, match};
+const kernels kernels_neon = KERNELS("neon");
 #else
 typedef int kernels_neon_are_not_for_this_processor;
 #endif

@@ -7,7 +7,8 @@ typedef int16_t act;
 
 typedef int32_t sums4 __attribute__((vector_size(16)));
 
-static inline void tile(const int8_t *w, uint32_t groups, const act *x, uint32_t stride, const int rows, const int32_t *x_sums, sums4 sums[][4])
+static inline void tile(const int8_t *w, uint32_t groups, const act *x, uint32_t stride, const int rows, const int32_t *x_sums,
+                        sums4 sums[][4])
 {
     (void)x_sums;
     for (int r = 0; r < rows; r++, x += stride) {
@@ -29,4 +30,4 @@ static void match(const table *t, const query *q, const int32_t *rows, const uin
         scores[i] = score_row(t, q, rows[i], widths[i]);
 }
 
-const kernels kernels_plain = {"plain", embed, linear, norm_row, round_rows, attend, match};
+const kernels kernels_plain = KERNELS("plain");

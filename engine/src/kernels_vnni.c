@@ -1,7 +1,7 @@
 /* AVX-512 with VNNI: vpdpbusd adds four products of an unsigned and a signed byte to each of sixteen 32-bit sums, exactly.
  *
- * Weights are the unsigned side: q + 128 is one xor away, and sum(x (q + 128)) - 128 sum(x) is the sum that is wanted, so that a
- * tile begins at -128 sum(x), which rounding has counted. Activations stay bytes and are broadcast four at a time. */
+ * Weights are the unsigned side: q + 128 is one xor away, and sum(x (q + 128)) - 128 sum(x) is the sum that is wanted, so that
+ * a tile begins at -128 sum(x), which rounding has counted. Activations stay bytes and are broadcast four at a time. */
 #include "engine.h"
 
 #if defined __x86_64__ && defined __GNUC__
@@ -14,7 +14,8 @@
 
 #ifdef OSSIA_EMULATE_VNNI
 #elif defined __clang__
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma"))), \
+                             apply_to = function)
 #else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")
@@ -28,8 +29,8 @@
 typedef int8_t act;
 typedef int32_t sums16 __attribute__((vector_size(64)));
 
-static inline __attribute__((always_inline)) void tile(const int8_t *w, uint32_t groups, const act *x, uint32_t stride, const int rows,
-                                                       const int32_t *x_sums, sums16 sums[][1])
+static inline __attribute__((always_inline)) void tile(const int8_t *w, uint32_t groups, const act *x, uint32_t stride,
+                                                       const int rows, const int32_t *x_sums, sums16 sums[][1])
 {
     __m512i sum[ROWS];
     const __m512i shift = _mm512_set1_epi8((char)128);
@@ -55,7 +56,7 @@ static void match(const table *t, const query *q, const int32_t *rows, const uin
     kernels_avx2.match(t, q, rows, widths, count, scores); /* a scan of the table waits for memory, not for multiplications */
 }
 
-const kernels kernels_vnni = {"vnni", embed, linear, norm_row, round_rows, attend, match};
+const kernels kernels_vnni = KERNELS("vnni");
 
 #ifdef OSSIA_EMULATE_VNNI
 #elif defined __clang__

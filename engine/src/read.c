@@ -104,6 +104,16 @@ double json_real(json *text)
     return text->bad ? 0 : sign * (exponent < 0 ? number / power : number * power);
 }
 
+bool json_null(json *text)
+{
+    blank(text);
+    if (text->bad || text->end - text->at < 4 || memcmp(text->at, "null", 4))
+        text->bad = true;
+    else
+        text->at += 4;
+    return !text->bad;
+}
+
 bool json_done(json *text)
 {
     blank(text);

@@ -51,9 +51,12 @@ typedef struct { /* what scoring needs to know, for all candidates */
     bool known, all_rows, unseen;
 } ranker;
 
-static ranker make_ranker(const ossia_model *model, const ossia_weights *weights, ossia_scratch *s, const int32_t *history, size_t events, bool unseen)
+static ranker make_ranker(const ossia_model *model, const ossia_weights *weights, ossia_scratch *s, const int32_t *history,
+                          size_t events, bool unseen)
 {
-    ranker r = {model, s, kernels_now(), widths_of(model, weights), encode(model, weights, s, history, events), weights->all_rows, unseen};
+    ranker r = {
+        model, s, kernels_now(), widths_of(model, weights), encode(model, weights, s, history, events), weights->all_rows,
+        unseen};
     if (r.known)
         make_query(s->state, model->shape.dim, &s->query);
     return r;
@@ -125,8 +128,8 @@ static void score_vectors(const ossia_scratch *s, uint32_t dim, const float *vec
     }
 }
 
-int ossia_score(const ossia_model *model, const ossia_weights *weights, ossia_scratch *scratch, const int32_t *history, size_t events,
-                const int32_t *candidates, size_t count, const float *vectors, float *scores)
+int ossia_score(const ossia_model *model, const ossia_weights *weights, ossia_scratch *scratch, const int32_t *history,
+                size_t events, const int32_t *candidates, size_t count, const float *vectors, float *scores)
 {
     if (!valid_call(model, weights, scratch) || (!history && events) || (count && (!candidates || !scores)))
         return OSSIA_ARGUMENT;
@@ -214,8 +217,9 @@ static void sort(heap *h, size_t k)
     }
 }
 
-int ossia_top(const ossia_model *model, const ossia_weights *weights, ossia_scratch *scratch, const int32_t *history, size_t events,
-              const int32_t *candidates, size_t count, int flags, size_t k, int32_t *positions, float *scores, size_t *shown)
+int ossia_top(const ossia_model *model, const ossia_weights *weights, ossia_scratch *scratch, const int32_t *history,
+              size_t events, const int32_t *candidates, size_t count, int flags, size_t k, int32_t *positions, float *scores,
+              size_t *shown)
 {
     if (!valid_call(model, weights, scratch) || (!history && events) || (!candidates && count) || count > INT32_MAX ||
         flags & ~OSSIA_UNSEEN || (k && (!positions || !scores)) || !shown)

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from ossia.adaptation import Adaptation, Base, apply, decode_payload, encode_payload
-from ossia.device import NUMPY, RUNTIMES, StateRanker, open_session, rerank
-from ossia.device.engine import BACKBONES
+from ossia.device import NUMPY, RUNTIMES, open_session, rerank
 from ossia.types import Candidates
 
 HERE = Path(__file__).parent
@@ -55,12 +54,6 @@ def told_by(case: dict[str, Any], runtime: str) -> tuple[dict[str, Any], float]:
     return (case[runtime], BOUND) if runtime in NUMPY else (case["numpy_int8"], 10 * BOUND)
 
 
-def ranker_of(runtime: str, base: Base, adaptation: Adaptation) -> StateRanker:
-    if runtime == "engine" and base.manifest.backbone not in BACKBONES:
-        pytest.skip(f"the engine does not run {base.manifest.backbone} yet")
-    return RUNTIMES[runtime](base, adaptation)
-
-
 def test_the_base_and_its_table_are_the_ones_named(base: Base, told: dict[str, Any]) -> None:
     assert (base.id.hex(), base.table.id.hex()) == (told["base_id"], told["table_id"])
 
@@ -87,7 +80,7 @@ def test_an_adaptation_folds_to_the_byte(base: Base, told: dict[str, Any], name:
 @pytest.mark.parametrize("runtime", sorted(RUNTIMES))
 @pytest.mark.parametrize("name", NAMES)
 def test_every_history_comes_out_as_told(base: Base, told: dict[str, Any], name: str, runtime: str) -> None:
-    ranker, candidates = ranker_of(runtime, base, adaptation_of(base, told, name)), Candidates(np.array(told["candidates"]))
+    ranker, candidates = RUNTIMES[runtime](base, adaptation_of(base, told, name)), Candidates(np.array(told["candidates"]))
     cases = [case for case in told["cases"] if case["adaptation"] == name]
     assert {case["history"] for case in cases} == set(HISTORIES)
     for case in cases:
@@ -110,7 +103,7 @@ def test_vectors_of_candidates_come_before_rows(base: Base, told: dict[str, Any]
     case = told["vectors"]
     vectors = np.array([[np.inf if x is None else x for x in row] for row in case["candidate_vectors"]], np.float32)
     ranker, candidates = (
-        ranker_of(runtime, base, adaptation_of(base, told, case["adaptation"])),
+        RUNTIMES[runtime](base, adaptation_of(base, told, case["adaptation"])),
         Candidates(np.array(case["items"]), vectors),
     )
     expected, bound = told_by(case, runtime)

@@ -14,7 +14,7 @@ import ctypes
 import mmap
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -34,7 +34,7 @@ from ossia.types import Candidates, History, Slot
 
 ALIGN: Final = 64
 TRUSTED, UNSIGNED, UNSEEN, WHOLE = 1, 2, 8, 16  # flags of ossia.h
-MEMORY, FIRST_OF_PAYLOAD = 2, 10  # errors of ossia.h
+MEMORY, UNSUPPORTED, FIRST_OF_PAYLOAD = 2, 6, 10  # errors of ossia.h
 Memory: TypeAlias = UInt8[np.ndarray, " bytes"]
 Ask: TypeAlias = Callable[[ctypes.c_void_p | None, object], int]
 """Fills memory of a size; without memory only says the size."""
@@ -74,10 +74,10 @@ FUNCTIONS: Final[dict[str, tuple[type, tuple[type, ...]]]] = {
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """Return the compiled engine, or None where it was not built; `OSSIA_ENGINE` names another one."""
+    """Return the compiled engine, or None where it was not built; `OSSIA_ENGINE` names another one, or none at all."""
     named = os.environ.get("OSSIA_ENGINE")
     built = [Path(named)] if named else sorted(Path(__file__).parent.glob("_engine*.so"))
-    if not built:
+    if not built or not built[0].is_file():
         return None
     loaded = ctypes.CDLL(str(built[0]))
     for name, (answers, takes) in FUNCTIONS.items():
@@ -287,6 +287,22 @@ def open_model(base: Base) -> Model:
     return _MODELS[base]
 
 
+def runs(base: Base) -> bool:
+    """Tell whether the engine runs a base: it was compiled, and knows the backbone at this size.
+
+    Args:
+        base: the base.
+
+    Returns:
+        whether `engine_ranker` is worth asking.
+    """
+    if library() is None or base in _MODELS:
+        return library() is not None
+    mapped, size = _map_files(base.path), ctypes.c_size_t(0)  # they must live as long as the call
+    answer: int = _library().ossia_open(_files(mapped), len(mapped), 0, None, ctypes.byref(size))
+    return answer != UNSUPPORTED
+
+
 def open_files(folder: Path, *, trusted: bool = False) -> Model:
     """Open the files below a base's folder.
 
@@ -301,9 +317,8 @@ def open_files(folder: Path, *, trusted: bool = False) -> Model:
         ArtifactError: a file is missing, is not what the manifest says, or a size is beyond the engine's.
         UsageError: the engine was not built.
     """
-    mapped = {name: _map(folder / name) for name in FILES if (folder / name).exists()}
-    files = (File * len(mapped))(*(File(name.encode(), _at(data), data.nbytes) for name, data in mapped.items()))
-    flags = TRUSTED if trusted else 0
+    mapped, flags = _map_files(folder), TRUSTED if trusted else 0
+    files = _files(mapped)
     memory = _fill(lambda memory, size: _library().ossia_open(files, len(files), flags, memory, size), str(folder))
     shape = Shape()
     _check(_library().ossia_shape_of(_at(memory), ctypes.byref(shape)), str(folder))
@@ -316,8 +331,6 @@ FILES: Final = (
     "manifest.json", "base/floats.safetensors", *(f"base/{name}" for name in PLANE_FILES),
     "table/manifest.json", "table/scales.safetensors", *(f"table/{name}" for name in PLANE_FILES),
 )  # fmt: skip
-BACKBONES: Final = ("sasrec",)
-"""What the engine runs; the others are numpy's."""
 _MODELS: WeakKeyDictionary[Base, Model] = WeakKeyDictionary()
 
 
@@ -331,10 +344,20 @@ def _library() -> ctypes.CDLL:
     return loaded
 
 
-def _map(path: Path) -> np.ndarray:
-    """Map a file; pages are read when they are touched."""
-    with path.open("rb") as file:
-        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+def _map_files(folder: Path) -> dict[str, np.ndarray]:
+    """Map the files that are there; pages are read when they are touched."""
+    mapped = {}
+    for name in FILES:
+        path = folder / name
+        if path.exists() and path.stat().st_size:
+            with path.open("rb") as file:
+                mapped[name] = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+    return mapped
+
+
+def _files(mapped: Mapping[str, np.ndarray]) -> "ctypes.Array[File]":
+    """Give mapped files the engine's form."""
+    return (File * len(mapped))(*(File(name.encode(), _at(data), data.nbytes) for name, data in mapped.items()))
 
 
 def _rows(items: Int[np.ndarray, " items"]) -> Int32[np.ndarray, " items"]:

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float32, Int
 from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.apply import Weights, apply
 from ossia.adaptation.base import Base
-from ossia.device.engine import BACKBONES, engine_ranker, library
+from ossia.device import engine as native
 from ossia.device.forward import FORWARDS, Encoder, usable_history
 from ossia.device.linear import FLOAT, INTEGER, Arithmetic
 from ossia.errors import UsageError
@@ -187,12 +187,12 @@ def make_ranker(weights: Weights, arithmetic: Arithmetic) -> DeviceRanker:
 NUMPY: Final[dict[str, Callable[[Base, Adaptation], DeviceRanker]]] = {"numpy": numpy_ranker, "numpy_int8": numpy_int8_ranker}
 """The runtimes that are everywhere, and whose numbers `tests/vectors` holds."""
 
-RUNTIMES: Final[dict[str, Runtime]] = {**NUMPY, **({"engine": engine_ranker} if library() is not None else {})}
+RUNTIMES: Final[dict[str, Runtime]] = {**NUMPY, **({"engine": native.engine_ranker} if native.library() is not None else {})}
 """Every runtime that is here, by the name that the command line and a session use."""
 
 
 def default_ranker(base: Base, adaptation: Adaptation) -> StateRanker:
-    """Rank with the engine, or with numpy where it was not compiled or does not run this backbone.
+    """Rank with the engine, or with numpy where it was not compiled or does not run a base of this size.
 
     Args:
         base: the base.
@@ -204,8 +204,7 @@ def default_ranker(base: Base, adaptation: Adaptation) -> StateRanker:
     Raises:
         UsageError: the base's backbone has no forward here.
     """
-    runs = "engine" in RUNTIMES and base.manifest.backbone in BACKBONES
-    return RUNTIMES["engine" if runs else "numpy"](base, adaptation)
+    return native.engine_ranker(base, adaptation) if native.runs(base) else numpy_ranker(base, adaptation)
 
 
 def choose_runtime(name: str) -> Runtime:

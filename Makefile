@@ -12,13 +12,16 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # How many tests run at a time, and which: `make test TESTS=tests/unit/test_grid.py JOBS=0`.
 JOBS ?= 2
 TESTS ?=
+# Attempts of `make engine-fuzz`, and the number of the first.
+RUNS ?= 100000
+FIRST ?= 0
 
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint types walls ports engine-wasm engine-arm browser-test browser-bench test walkthrough format wheel clean
+.PHONY: help setup check lint types walls test ports engine-wasm engine-arm engine-fuzz browser-test browser-bench walkthrough format wheel clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -92,7 +95,14 @@ build/browser/base/personalizers: $(READY)
 
 browser-test: $(READY) engine-wasm build/browser/node_modules/playwright-core/package.json $(BASE)/personalizers  ## the page and the vectors in Debian's Chromium
 	@echo "==> browser-test: headless Chromium"
-	@BASE=$(abspath $(BASE)) PYTHON=$(abspath $(BIN))/python node --test tests/browser/
+	@BASE=$(abspath $(BASE)) PYTHON=$(abspath $(BIN))/python node --test tests/browser/*.test.js
+
+browser-bench: $(READY) engine-wasm build/browser/node_modules/playwright-core/package.json build/browser/node_modules/onnxruntime-web/package.json $(BASE)/personalizers  ## the engine beside onnxruntime-web in one Chromium
+	@$(BIN)/python benchmarks/browser/graphs.py $(BASE) build/browser/graphs
+	@node benchmarks/browser/race.js $(BASE) build/browser/graphs
+
+engine-fuzz: $(READY)  ## damaged bases, payloads and calls at the engine, under sanitizers: RUNS=10000000 FIRST=0
+	@$(BIN)/python engine/tests/fuzz.py $(RUNS) $(FIRST)
 
 walkthrough: $(READY)  ## the whole journey on ML-100K; writes report.html
 	@$(BIN)/python examples/walkthrough.py

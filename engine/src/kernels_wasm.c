@@ -66,13 +66,31 @@ static inline __attribute__((always_inline)) void tile(const int8_t *w, uint32_t
 #endif
 
 #include "kernels.inc"
-#include "rows.inc"
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
 
-static void match(const table *t, const query *q, const int32_t *rows, const uint8_t *widths, size_t count, float *scores)
+#ifdef __wasm_relaxed_simd__
+typedef v128_t share;
+
+INLINE share share_of(const int8_t *values) { return wasm_v128_load(values); }
+INLINE sums4 dot16(sums4 sum, bytes16 bytes, const share *own)
 {
-    for (size_t i = 0; i < count; i++)
-        scores[i] = score_row(t, q, rows[i], widths[i]);
+    return (sums4)wasm_i32x4_relaxed_dot_i8x16_i7x16_add(*own, (v128_t)bytes, (v128_t)sum);
 }
+#else
+typedef struct {
+    v128_t low, high; /* as 16 bits */
+} share;
+
+INLINE share share_of(const int8_t *values) { return (share){wasm_i16x8_load8x8(values), wasm_i16x8_load8x8(values + 8)}; }
+INLINE sums4 dot16(sums4 sum, bytes16 bytes, const share *own)
+{
+    v128_t low = wasm_i32x4_dot_i16x8(wasm_u16x8_extend_low_u8x16((v128_t)bytes), own->low);
+    v128_t high = wasm_i32x4_dot_i16x8(wasm_u16x8_extend_high_u8x16((v128_t)bytes), own->high);
+    return sum + (sums4)low + (sums4)high;
+}
+#endif
+
+#include "rows128.inc"
 
 const kernels kernels_wasm = KERNELS(WASM_NAME);
 #else

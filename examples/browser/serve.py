@@ -1,4 +1,6 @@
-"""Lends the page and answers its profiles, for visitors on this machine. Run it as
+"""Lends the page and answers its profiles, for visitors on this machine.
+
+Run it as
 
 python examples/browser/serve.py BASE DIR --port 8000
 """

@@ -2,7 +2,7 @@
 
 Run it as
 
-python examples/browser/serve.py BASE DIR --port 8000
+    python examples/browser/serve.py BASE DIR --port 8000
 """
 
 import argparse

@@ -38,7 +38,7 @@ export function open(
   options?: { engine?: Engine; trusted?: boolean },
 ): Promise<Base>;
 
-/** The build that `open` takes if it is not told: "relaxed" where relaxed SIMD is there and computes rightly. */
+/** The build that `open` takes if it is not told: "relaxed" where the processor has its dot product, else "simd128". */
 export function fastest(): Engine;
 
 export interface Base {

@@ -8,6 +8,7 @@
 #if defined __wasm_simd128__
 #include <wasm_simd128.h>
 
+#define ONE_BY_ONE _Pragma("clang loop unroll(disable)") /* four copies of a tile would be no faster, only larger */
 #define LANES 4
 #define ROWS 4
 #define LARGER(a, b) (vf) wasm_f32x4_pmax((v128_t)(b), (v128_t)(a)) /* a > b ? a : b, one instruction on x86 and on Arm */
@@ -23,6 +24,7 @@ static inline __attribute__((always_inline)) void tile(const int8_t *w, uint32_t
                                                        const int32_t *x_sums, sums4 sums[][4])
 {
     v128_t nibble = wasm_i8x16_splat(15), shift = wasm_i8x16_splat((int8_t)128);
+ONE_BY_ONE
     for (int c = 0; c < 4; c++) {
         v128_t high[ROWS], low[ROWS];
         for (int r = 0; r < rows; r++)
@@ -47,6 +49,7 @@ static inline __attribute__((always_inline)) void tile(const int8_t *w, uint32_t
                                                        const int32_t *x_sums, sums4 sums[][4])
 {
     (void)x_sums;
+ONE_BY_ONE
     for (int c = 0; c < 4; c++) {
         v128_t one[ROWS], two[ROWS]; /* two partial sums of two channels each */
         for (int r = 0; r < rows; r++)

@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "engine.h"
+SMALL
 
 static const char *const KINDS[] = {[SASREC] = "sasrec", [GRU4REC] = "gru4rec", [CASER] = "caser"};
 

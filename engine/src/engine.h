@@ -35,7 +35,12 @@ enum { /* the largest sizes that are accepted: every product of them below fits 
     NAME = 48,        /* of a slot, a gate, a norm or a file, with its end */
 };
 
-#define COLD __attribute__((cold)) /* runs once per base: small rather than fast */
+#define COLD __attribute__((cold)) /* runs once per base, or for the curious: small rather than fast */
+#if defined __GNUC__ && !defined __clang__
+#define SMALL _Pragma("GCC optimize(\"Os\")") /* begins a source that is cold as a whole */
+#else
+#define SMALL
+#endif
 
 static inline size_t pad_to(size_t n, size_t step) { return (n + step - 1) / step * step; }
 
@@ -74,7 +79,7 @@ typedef struct {
     enum dtype dtype;
     uint64_t rows, columns; /* of a list, columns is 1 */
 } tensor_shape;
-COLD bool find_tensor(bytes_view file, const char *name, tensor_shape shape, bytes_view *tensor);
+bool find_tensor(bytes_view file, const char *name, tensor_shape shape, bytes_view *tensor);
 
 typedef struct {
     uint32_t state[8];
@@ -171,14 +176,14 @@ typedef struct { /* a slot as a manifest must name it; a gate without name is no
     uint32_t channels, inputs;
 } part;
 
-COLD bool kind_named(bytes_view name, enum backbone *kind);
-COLD uint32_t *size_named(ossia_model *model, bytes_view name, unsigned *seen); /* NULL: no such size, or seen before */
-COLD bool sizes_complete(const ossia_model *model, unsigned seen);
-COLD bool supported(const ossia_model *model);
-COLD void count_parts(ossia_model *model); /* slots, gates and norms, from the sizes */
-COLD void name_gate(const ossia_model *model, uint32_t index, char name[NAME]);
-COLD void name_norm(const ossia_model *model, uint32_t index, char name[NAME]);
-COLD void describe_part(const ossia_model *model, uint32_t index, part *told);
+bool kind_named(bytes_view name, enum backbone *kind);
+uint32_t *size_named(ossia_model *model, bytes_view name, unsigned *seen); /* NULL: no such size, or seen before */
+bool sizes_complete(const ossia_model *model, unsigned seen);
+bool supported(const ossia_model *model);
+void count_parts(ossia_model *model); /* slots, gates and norms, from the sizes */
+void name_gate(const ossia_model *model, uint32_t index, char name[NAME]);
+void name_norm(const ossia_model *model, uint32_t index, char name[NAME]);
+void describe_part(const ossia_model *model, uint32_t index, part *told);
 
 /* ---- manifests (manifest.c) ---- */
 
@@ -195,11 +200,11 @@ typedef struct { /* what a manifest says beside the model: of a base, or of a ta
     bytes_view files; /* the object under "files", read again when a file is wanted */
 } manifest;
 
-COLD int read_base_manifest(bytes_view file, manifest *told, ossia_model *model);
-COLD int read_table_manifest(bytes_view file, manifest *told, ossia_model *model);
-COLD bytes_view given(const shelf *from, const char *name);
-COLD int find_file(bytes_view files, const char *folder, const char *name, const shelf *from, bytes_view *file);
-COLD void hash_file(bytes_view file, uint8_t digest[32]);
+int read_base_manifest(bytes_view file, manifest *told, ossia_model *model);
+int read_table_manifest(bytes_view file, manifest *told, ossia_model *model);
+bytes_view given(const shelf *from, const char *name);
+int find_file(bytes_view files, const char *folder, const char *name, const shelf *from, bytes_view *file);
+void hash_file(bytes_view file, uint8_t digest[32]);
 
 /* ---- payloads (payload.c) ---- */
 
@@ -221,7 +226,7 @@ typedef struct { /* a payload's sections, as they were found and checked */
     list rows[3]; /* at 2, 4 and 8 bits */
 } sections;
 
-COLD int read_payload(const ossia_model *model, const uint8_t *data, size_t size, int flags, sections *found);
+int read_payload(const ossia_model *model, const uint8_t *data, size_t size, int flags, sections *found);
 bool list_next(list *rows, uint32_t below, uint64_t *row);
 uint64_t delta_numbers(const slot *s, uint32_t rank); /* that a slot's delta takes */
 
@@ -278,10 +283,10 @@ typedef struct kernels kernels;
 void sasrec(const ossia_model *model, const ossia_weights *weights, const kernels *run, ossia_scratch *s);
 void gru4rec(const ossia_model *model, const ossia_weights *weights, const kernels *run, ossia_scratch *s);
 void caser(const ossia_model *model, const ossia_weights *weights, const kernels *run, ossia_scratch *s);
-COLD void place_acts(acts *x, void *memory, size_t *at, size_t rows, size_t values); /* values: of all rows, padded */
-COLD void place_sasrec(const ossia_shape *shape, ossia_scratch *s, void *memory, size_t *at);
-COLD void place_gru4rec(const ossia_shape *shape, ossia_scratch *s, void *memory, size_t *at);
-COLD void place_caser(const ossia_model *model, ossia_scratch *s, void *memory, size_t *at);
+void place_acts(acts *x, void *memory, size_t *at, size_t rows, size_t values); /* values: of all rows, padded */
+void place_sasrec(const ossia_shape *shape, ossia_scratch *s, void *memory, size_t *at);
+void place_gru4rec(const ossia_shape *shape, ossia_scratch *s, void *memory, size_t *at);
+void place_caser(const ossia_model *model, ossia_scratch *s, void *memory, size_t *at);
 void norm_and_round(const ossia_model *model, const kernels *run, const norm *n, const float *h, uint32_t rows, float *y,
                     acts *x);
 acts rows_from(const acts *x, uint32_t row);

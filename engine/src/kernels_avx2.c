@@ -132,11 +132,21 @@ ALWAYS __m256i dot_row(const table *t, const share64 *shares, const int chunks, 
     return sum;
 }
 
-/* Eight rows of one width: eight vectors of eight parts become one vector of eight sums. */
+/* Eight vectors of eight parts become eight sums, and those the scores of eight rows of one width. */
+ALWAYS void finish8(const query *q, const __m256i part[8], const float scale[8], int width, float *scores)
+{
+    static const int32_t middle_of_cell[4] = {0, 32 - 128, 8 - 128, -128};
+    __m256i a = _mm256_hadd_epi32(_mm256_hadd_epi32(part[0], part[1]), _mm256_hadd_epi32(part[2], part[3]));
+    __m256i b = _mm256_hadd_epi32(_mm256_hadd_epi32(part[4], part[5]), _mm256_hadd_epi32(part[6], part[7]));
+    __m256i sum = _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20), _mm256_permute2x128_si256(a, b, 0x31));
+    sum = _mm256_add_epi32(sum, _mm256_set1_epi32(middle_of_cell[width] * q->sum));
+    __m256 factor = _mm256_mul_ps(_mm256_set1_ps(q->scale), _mm256_loadu_ps(scale));
+    _mm256_storeu_ps(scores, _mm256_mul_ps(_mm256_cvtepi32_ps(sum), factor));
+}
+
 ALWAYS void match8(const table *t, const query *q, const share64 *shares, const int chunks, const int32_t *rows,
                    const int width, float *scores)
 {
-    static const int32_t middle_of_cell[4] = {0, 32 - 128, 8 - 128, -128};
     __m256i part[8];
     float scale[8];
 #pragma GCC unroll 8
@@ -144,12 +154,7 @@ ALWAYS void match8(const table *t, const query *q, const share64 *shares, const 
         part[i] = dot_row(t, shares, chunks, (size_t)rows[i], width);
         scale[i] = scale_of_row(t, rows[i], (uint8_t)width);
     }
-    __m256i a = _mm256_hadd_epi32(_mm256_hadd_epi32(part[0], part[1]), _mm256_hadd_epi32(part[2], part[3]));
-    __m256i b = _mm256_hadd_epi32(_mm256_hadd_epi32(part[4], part[5]), _mm256_hadd_epi32(part[6], part[7]));
-    __m256i sum = _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20), _mm256_permute2x128_si256(a, b, 0x31));
-    sum = _mm256_add_epi32(sum, _mm256_set1_epi32(middle_of_cell[width] * q->sum));
-    __m256 factor = _mm256_mul_ps(_mm256_set1_ps(q->scale), _mm256_loadu_ps(scale));
-    _mm256_storeu_ps(scores, _mm256_mul_ps(_mm256_cvtepi32_ps(sum), factor));
+    finish8(q, part, scale, width, scores);
 }
 
 ALWAYS void match_width(const table *t, const query *q, const share64 *shares, const int chunks, const int32_t *rows, int width,
@@ -163,7 +168,7 @@ ALWAYS void match_width(const table *t, const query *q, const share64 *shares, c
         match8(t, q, shares, chunks, rows, 1, scores);
 }
 
-/* A state of 64 or of 128 values stays in registers; a longer one does not. */
+/* A state of 64 or of 128 values stays in registers, with code for each width; a longer one does not, and has one loop. */
 typedef void match_rows(const table *t, const query *q, const share64 *shares, const int32_t *rows, int width, float *scores);
 
 static __attribute__((noinline)) void match_64(const table *t, const query *q, const share64 *shares, const int32_t *rows,
@@ -181,7 +186,14 @@ static __attribute__((noinline)) void match_128(const table *t, const query *q, 
 static __attribute__((noinline)) void match_many(const table *t, const query *q, const share64 *shares, const int32_t *rows,
                                                  int width, float *scores)
 {
-    match_width(t, q, shares, (int)(t->dim / 64), rows, width, scores);
+    __m256i part[8];
+    float scale[8];
+#pragma GCC unroll 1
+    for (int i = 0; i < 8; i++) {
+        part[i] = dot_row(t, shares, (int)(t->dim / 64), (size_t)rows[i], width);
+        scale[i] = scale_of_row(t, rows[i], (uint8_t)width);
+    }
+    finish8(q, part, scale, width, scores);
 }
 
 typedef struct { /* rows of one width that wait until they are eight */

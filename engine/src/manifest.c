@@ -1,6 +1,7 @@
 /* The two manifests, read as docs/base-format.md says: every field once, none unknown, each held to what the backbone is made
  * of (backbone.c). And the files that they name, each held to its size and digest. */
 #include "engine.h"
+SMALL
 
 static bool hexadecimal(bytes_view text, uint8_t *bytes, size_t count)
 {

@@ -3,6 +3,7 @@
  *
  * Nothing is trusted: every length is checked against the manifest, every offset against its file. */
 #include "engine.h"
+SMALL
 
 static const uint64_t MODEL_MAGIC = 0x6c65646f4d41534f; /* "OSAModel" */
 

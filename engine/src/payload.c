@@ -1,6 +1,7 @@
 /* Checking a payload, every byte of it, before a byte is folded (docs/payload-format.md). Whatever is wrong is answered with
  * the field that Python's reader would name. Nothing is copied: what is found points into the payload. */
 #include "engine.h"
+SMALL
 
 enum { HEADER = 80, SIGNATURE = 64, ID = 16, DIGEST = 32, DENSE = 1, LOW_RANK = 2 };
 enum { GATES = 1, CODES = 2, DELTA = 4, TABLE = 8, ALL = 15 }; /* sections present */

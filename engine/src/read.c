@@ -4,6 +4,7 @@
  * next, so a text can't be deeper than a manifest is. Texts without escapes, whole numbers below 2^53, and decimal fractions
  * are all that a manifest holds; anything else turns `bad` on, after which every answer is empty and every loop ends. */
 #include "engine.h"
+SMALL
 
 static void blank(json *text)
 {

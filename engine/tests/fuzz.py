@@ -1,6 +1,6 @@
 """Runs `fuzz.c` under the address and undefined-behaviour sanitizers: `python engine/tests/fuzz.py ATTEMPTS [FIRST]`.
 
-For each backbone two bases: the tiny one of `tests/vectors`, and one 64 wide, for which the fast kernels have paths of their own.
+For each backbone two bases: the tiny one of `tests/vectors`, and one 64 wide, for which fast kernels have paths of their own.
 Attempts are numbered, so a long run is many short ones: `FIRST` says where to go on, a failure names its attempt, and
 `fuzz.py 1 ATTEMPT` repeats it. Ends with 77 where no compiler has the sanitizers.
 """
@@ -10,6 +10,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -20,6 +21,7 @@ WIDE = {
     "gru4rec": {"items": 13, "dim": 64, "length": 11, "layers": 2, "hidden": 20},
 }
 FLAGS = ["-std=c11", "-g", "-O1", "-ffp-contract=off", "-fno-math-errno", "-fsanitize=address,undefined"]
+FLAGS += ["-fno-sanitize-recover=all"]
 SKIPPED = 77
 CHUNK = 100_000
 """Attempts of one process, so that a long run says how far it is."""
@@ -48,10 +50,18 @@ def main(attempts: int, first: int) -> int:
 
 
 def build(program: Path) -> bool:
-    """Compile the engine with the sanitizers; without optimisation for this processor, as it is shipped."""
+    """Compile the engine with the sanitizers; False where this can't be done here."""
     sources = [*sorted((ROOT / "engine/src").glob("*.c")), ROOT / "engine/tests/fuzz.c"]
     include = [f"-I{ROOT / 'engine/include'}", f"-I{ROOT / 'engine/src'}"]
-    command = [os.environ.get("CC", "cc"), *FLAGS, "-fno-sanitize-recover=all", *include, *map(str, sources), "-o", str(program)]
+    command = [
+        os.environ.get("CC", "cc"),
+        *FLAGS,
+        "-fno-sanitize-recover=all",
+        *include,
+        *map(str, sources),
+        "-o",
+        str(program),
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:
@@ -61,7 +71,7 @@ def build(program: Path) -> bool:
     return done.returncode == 0
 
 
-def write_bases(folder: Path):
+def write_bases(folder: Path) -> Iterator[tuple[str, Path, list[Path]]]:
     """Yield name, folder and payload files of each base."""
     for width, shapes in (("8 wide", dict(MAKE["SHAPES"])), ("64 wide", WIDE)):
         MAKE["SHAPES"].update(shapes)

@@ -21,17 +21,18 @@ from ossia.cli.bench_engine import engine
 from ossia.cli.cloud import personalize
 from ossia.cli.describe import describe
 from ossia.cli.device import inspect, profile, rerank
+from ossia.cli.export import export
 from ossia.cli.judge import evaluate
 from ossia.cli.learn import publish, train
 from ossia.cli.logs import prepare
 from ossia.cli.output import say
 from ossia.errors import OssiaError
 
-COMMANDS = (prepare, describe, train, publish, profile, personalize, inspect, rerank, evaluate)
+COMMANDS = (prepare, describe, train, publish, profile, personalize, inspect, rerank, export, evaluate)
 EXTRAS = {
     "torch": "train",
     "polars": "train",
-    "onnx": "train",
+    "onnx": "export",
     "onnxscript": "train",
     "matplotlib": "train",
     "onnxruntime": "serve",

@@ -105,7 +105,7 @@ def inspect(
     if payload is None:
         result |= _describe_costs(loaded, Adaptation())
     else:
-        decoded = _decode(loaded, payload)
+        decoded = decode_file(loaded, payload)
         result |= _describe_payload(decoded) | _describe_costs(loaded, decoded.adaptation)
     width = max(map(len, result))
     answer(result, (f"{name.ljust(width)}  {_plain(name, value)}" for name, value in result.items()), as_json=as_json)
@@ -171,8 +171,20 @@ def _read_payload(path: Path) -> bytes:
         raise ArtifactError(f"{path}: expected a payload, got: {error.strerror or error}") from error
 
 
-def _decode(base: Base, path: Path) -> Payload:
-    """Decode a payload, and name its file in what may be wrong."""
+def decode_file(base: Base, path: Path) -> Payload:
+    """Decode a payload, and name its file in what may be wrong.
+
+    Args:
+        base: the base that it is for.
+        path: the payload's file; it may be unsigned for now.
+
+    Returns:
+        the payload.
+
+    Raises:
+        ArtifactError: there is no such file.
+        PayloadError: its bytes are no payload for this base.
+    """
     try:
         return decode_payload(base, _read_payload(path), allow_unsigned=True)
     except PayloadError as error:

@@ -3,18 +3,25 @@
     us of a contender  =  min and 95th percentile over `repeats` calls, after warming up
     ratio              =  min of the contender / min of the engine
 
-Two tasks, both from a full history: scores of 100 candidates, and the ten best of the whole table. Contenders get the base's own
-weights. What they are handed is what they want: a graph for onnxruntime with candidates gathered or TopK inside, exported once
-and not timed; `int8` is onnxruntime's dynamic quantization (MatMulInteger). Torch runs its forward over all
+Two tasks, both from a full history: scores of 100 candidates, and the ten best of the whole table. Contenders get the base's
+own weights. What they are handed is what they want: a graph for onnxruntime with candidates gathered or TopK inside, exported
+once and not timed. Its int8 comes in three variants, for which is fastest depends on the processor: dynamic quantization
+(MatMulInteger) with signed weights and with unsigned ones, and blocks of 8 bits (MatMulNBits). Torch runs its forward over all
 positions, as exported models do.
+
+The engine stands there several times: as it picks its arithmetic itself, with every other one that this processor has, with
+the later half of its gates off, and with all rows at 4 bits. Folding is timed with a code for each channel.
 
 A process of its own makes load time, memory and the thread count honest: memory is what the process grew by between having
 imported its libraries and having answered.
 """
 
 import contextlib
+import importlib
+import importlib.util
 import io
 import json
+import logging
 import os
 import resource
 import subprocess
@@ -30,12 +37,10 @@ import numpy as np
 from jaxtyping import Int32
 from msgspec import Struct
 
-from ossia.adaptation import Adaptation, Base, apply
-from ossia.adaptation.prices import CostTable
+from ossia.adaptation import Adaptation, Base, apply, encode_payload
 from ossia.device import engine as native
-from ossia.device.engine import engine_ranker
 from ossia.device.ranking import rerank
-from ossia.device.runtimes import RUNTIMES
+from ossia.device.runtimes import NUMPY
 from ossia.types import Candidates
 
 CANDIDATES, TOP = 100, 10
@@ -54,6 +59,8 @@ class Measured(Struct, frozen=True):
     load_ms: float
     file_bytes: int
     memory_mb: float
+    fold_us: float | None = None
+    """Folding one payload with a code for each channel; of the engine only."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +74,12 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Contender:
-    """A loaded contender: the two calls that are timed, and the bytes it was loaded from."""
+    """A loaded contender: the calls that are timed, and the bytes it was loaded from."""
 
     score: Callable[[], object]
     top: Callable[[], object]
     file_bytes: int
+    fold: Callable[[], object] | None = None
 
 
 def make_task(base: Base) -> Task:
@@ -88,22 +96,49 @@ def make_task(base: Base) -> Task:
     return Task(base, (events * 977 % rows).astype(np.int32), (candidates * 2_654_435_761 % rows).astype(np.int32))
 
 
-def runtime_contender(name: str, task: Task) -> Contender:
-    """Load one of our own runtimes.
+def numpy_contender(task: Task) -> Contender:
+    """Load the numpy runtime.
 
     Args:
-        name: in `RUNTIMES`.
         task: what is asked.
 
     Returns:
         the contender.
     """
-    ranker, listed = RUNTIMES[name](task.base, Adaptation()), Candidates(task.candidates)
+    ranker, listed = NUMPY["numpy"](task.base, Adaptation()), Candidates(task.candidates)
     everything = Candidates(np.arange(len(task.base.table), dtype=np.int32))
-    top: Callable[[], object] = lambda: rerank(ranker, task.history, everything, TOP)  # noqa: E731
-    if hasattr(ranker, "top"):
-        top = lambda: ranker.top(task.history, None, TOP)  # noqa: E731
-    return Contender(lambda: ranker.scores(task.history, listed), top, base_bytes(task.base))
+    return Contender(
+        lambda: ranker.scores(task.history, listed),
+        lambda: rerank(ranker, task.history, everything, TOP),
+        base_bytes(task.base),
+    )
+
+
+def engine_contender(task: Task, *, path: str | None = None, half: bool = False, bits: int = 8) -> Contender:
+    """Load the engine.
+
+    Args:
+        task: what is asked.
+        path: the arithmetic; None: the fastest here.
+        half: skip the later half of the gates: of two blocks, the second.
+        bits: of every row; the history's own rows stay at 8.
+
+    Returns:
+        the contender.
+    """
+    native.path(path)
+    gates = np.ones(len(task.base.manifest.gates), np.uint8)
+    gates[(len(gates) + 1) // 2 :] = 0
+    rows = None if bits == 8 else np.full(len(task.base.table), {2: 1, 4: 2}[bits], np.uint8)
+    ranker = native.engine_ranker(task.base, Adaptation(gates=gates if half else None, rows=rows))
+    codes = (np.arange(task.base.channels) % 3 + 1).astype(np.uint8)
+    payload, listed = encode_payload(task.base, Adaptation(codes=codes), issued=0, expiry=0), Candidates(task.candidates)
+    return Contender(
+        lambda: ranker.scores(task.history, listed),
+        lambda: ranker.top(task.history, None, TOP),
+        base_bytes(task.base),
+        lambda: native.fold_payload(ranker.model, payload),
+    )
 
 
 def torch_contender(task: Task) -> Contender:
@@ -128,13 +163,13 @@ def torch_contender(task: Task) -> Contender:
     return Contender(lambda: run(score, *inputs), lambda: run(top, inputs[0]), size)
 
 
-def onnx_contender(task: Task, folder: Path, *, quantized: bool) -> Contender:
+def onnx_contender(task: Task, folder: Path, variant: str) -> Contender:
     """Load onnxruntime on graphs that `export_graphs` wrote.
 
     Args:
         task: what is asked.
         folder: where the graphs are.
-        quantized: the int8 ones.
+        variant: in `QUANTIZED`, or `fp32`.
 
     Returns:
         the contender.
@@ -143,7 +178,7 @@ def onnx_contender(task: Task, folder: Path, *, quantized: bool) -> Contender:
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    files = [folder / f"{kind}{'.int8' if quantized else ''}.onnx" for kind in ("score", "top")]
+    files = [folder / f"{kind}.{variant}.onnx" for kind in ("score", "top")]
     score, top = (ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"]) for file in files)
     history, candidates = task.history.astype(np.int64)[None], task.candidates.astype(np.int64)
     both = {"history": history, "candidates": candidates}
@@ -151,34 +186,85 @@ def onnx_contender(task: Task, folder: Path, *, quantized: bool) -> Contender:
 
 
 def export_graphs(task: Task, folder: Path) -> None:
-    """Write the two graphs, in float32 and int8; takes a minute for a large table.
+    """Write the two graphs, in float32 and in each int8 variant; takes a minute for a large table.
 
     Args:
         task: what is asked.
         folder: where to.
     """
     import torch
-    from onnxruntime.quantization import QuantType, quantize_dynamic
 
     network, inputs = _torch_modules(task)
     names = ["history", "candidates"]
     for kind, arguments in (("score", inputs), ("top", inputs[:1])):
-        plain, rounded = folder / f"{kind}.onnx", folder / f"{kind}.int8.onnx"
+        plain = folder / f"{kind}.fp32.onnx"
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")
             torch.onnx.export(network[kind], arguments, str(plain), input_names=names[: len(arguments)], dynamo=False)
-        quantize_dynamic(plain, rounded, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8)
+        logging.disable(logging.WARNING)  # advice to run a pre-processing that changes nothing here
+        for variant, quantize in QUANTIZED.items():
+            quantize(plain, folder / f"{kind}.{variant}.onnx")
+        logging.disable(logging.NOTSET)
 
+
+def _quantize_dynamic(plain: Path, rounded: Path, *, signed: bool) -> None:
+    """Write a graph with MatMulInteger in the place of its multiplications."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    kind = QuantType.QInt8 if signed else QuantType.QUInt8
+    quantize_dynamic(plain, rounded, op_types_to_quantize=["MatMul", "Gemm"], per_channel=signed, weight_type=kind)
+
+
+def _quantize_blocks(plain: Path, rounded: Path) -> None:
+    """Write a graph with MatMulNBits in the place of its multiplications: 8 bits, a scale for 32 weights."""
+    import onnx
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    maker = MatMulNBitsQuantizer(onnx.load(plain), bits=8, block_size=32, is_symmetric=True, accuracy_level=4)
+    maker.process()
+    maker.model.save_model_to_file(str(rounded))
+
+
+QUANTIZED: Final[dict[str, Callable[[Path, Path], None]]] = {
+    "int8": lambda plain, rounded: _quantize_dynamic(plain, rounded, signed=True),
+    "uint8": lambda plain, rounded: _quantize_dynamic(plain, rounded, signed=False),
+    "blocks": _quantize_blocks,
+}
+"""The variants of onnxruntime's int8."""
 
 CONTENDERS: Final[dict[str, Callable[[Task, Path], Contender]]] = {
-    "engine": lambda task, _: runtime_contender("engine", task),
-    "numpy": lambda task, _: runtime_contender("numpy", task),
+    "engine": lambda task, _: engine_contender(task),
+    "engine, half of the gates": lambda task, _: engine_contender(task, half=True),
+    "engine, rows of 4 bits": lambda task, _: engine_contender(task, bits=4),
+    "engine avx2": lambda task, _: engine_contender(task, path="avx2"),
+    "engine neon": lambda task, _: engine_contender(task, path="neon"),
+    "engine plain": lambda task, _: engine_contender(task, path="plain"),
+    "numpy": lambda task, _: numpy_contender(task),
     "torch eager": lambda task, _: torch_contender(task),
-    "onnxruntime fp32": lambda task, folder: onnx_contender(task, folder, quantized=False),
-    "onnxruntime int8": lambda task, folder: onnx_contender(task, folder, quantized=True),
+    "onnxruntime fp32": lambda task, folder: onnx_contender(task, folder, "fp32"),
+    "onnxruntime int8": lambda task, folder: onnx_contender(task, folder, "int8"),
+    "onnxruntime uint8": lambda task, folder: onnx_contender(task, folder, "uint8"),
+    "onnxruntime int8 blocks": lambda task, folder: onnx_contender(task, folder, "blocks"),
 }
-NEEDS: Final = {"torch eager": "torch", "onnxruntime fp32": "onnxruntime", "onnxruntime int8": "onnxruntime"}
-"""What must be installed for which contender, beside what a device needs."""
+
+
+def left_out(name: str) -> str | None:
+    """Tell why a contender can't run here.
+
+    Args:
+        name: in `CONTENDERS`.
+
+    Returns:
+        the reason; None if it can.
+    """
+    if name.startswith("engine") and native.library() is None:
+        return "the engine was not compiled"
+    path = name.removeprefix("engine ")
+    if name.startswith("engine ") and (path == native.path() or not native.has_path(path)):
+        return "that is the engine's own choice here" if path == native.path() else f"this processor or build has no {path}"
+    module = name.split()[0]
+    missing = module in ("torch", "onnxruntime") and importlib.util.find_spec(module) is None
+    return f"{module} is not installed" if missing else None
 
 
 def measure(name: str, base: Path, folder: Path, repeats: int) -> Measured:
@@ -194,14 +280,16 @@ def measure(name: str, base: Path, folder: Path, repeats: int) -> Measured:
         what it did.
     """
     task = make_task(Base.load(base))
-    if name in NEEDS:
-        __import__(NEEDS[name])
+    if name.startswith(("torch", "onnxruntime")):
+        importlib.import_module(name.split()[0])
     before, started = _resident_mb(), time.perf_counter()
     contender = CONTENDERS[name](task, folder)
     contender.score()
     load_ms = (time.perf_counter() - started) * 1e3
-    score, top = _times(contender.score, repeats), _times(contender.top, max(20, repeats // 4))
-    return Measured(name, *score, *top, load_ms, contender.file_bytes, _resident_mb() - before)
+    memory_mb = _resident_mb() - before
+    score, top = least_and_late(contender.score, repeats), least_and_late(contender.top, max(20, repeats // 4))
+    fold = None if contender.fold is None else least_and_late(contender.fold, repeats)[0]
+    return Measured(name, *score, *top, load_ms, contender.file_bytes, memory_mb, fold)
 
 
 def measure_apart(name: str, base: Path, folder: Path, repeats: int) -> Measured:
@@ -215,56 +303,16 @@ def measure_apart(name: str, base: Path, folder: Path, repeats: int) -> Measured
 
     Returns:
         what it did.
+
+    Raises:
+        RuntimeError: it failed, with the last line that it said.
     """
     one = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "ossia.studies.engine_bench", name, str(base), str(folder), str(repeats)]
-    done = subprocess.run(command, env=os.environ | one, capture_output=True, text=True, timeout=LIMIT_S, check=True)
+    done = subprocess.run(command, env=os.environ | one, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1])
     return Measured(**json.loads(done.stdout.splitlines()[-1]))
-
-
-def measure_costs(base: Base, device: str, repeats: int = 400) -> CostTable:
-    """Measure what a ranking costs with the engine here: the table that latency budgets are read against.
-
-        fixed    =  without any gate − 100 rows
-        gate     =  all − all without that gate, scaled so that all gates together cost all − fixed
-        row      =  (whole table − 100 candidates) / (rows − 100)
-        channel  =  (all − without every second inner unit of a feed-forward) / units left out
-
-    The scaling is because gates are not independent: without its last attention, the block before computes one event only.
-
-    Args:
-        base: the base.
-        device: what is measured, in words.
-        repeats: calls for each figure; the least counts.
-
-    Returns:
-        the cost table.
-
-    Raises:
-        UsageError: the engine was not compiled.
-    """
-    task, gates, codes = make_task(base), base.manifest.gates, np.full(base.channels, 3, np.uint8)
-
-    def least(adaptation: Adaptation, *, whole: bool = False) -> float:
-        ranker = engine_ranker(base, adaptation)
-        listed = Candidates(np.arange(len(base.table), dtype=np.int32) if whole else task.candidates)
-        return _times(lambda: ranker.scores(task.history, listed), repeats)[0]
-
-    everything = least(Adaptation())
-    nothing = least(Adaptation(gates=np.zeros(len(gates), np.uint8)))
-    row = max(0.0, (least(Adaptation(), whole=True) - everything) / max(1, len(base.table) - CANDIDATES))
-    alone = {gate: everything - least(Adaptation(gates=np.array([name != gate for name in gates], np.uint8))) for gate in gates}
-    share = max(0.0, everything - nothing) / max(sum(max(0.0, us) for us in alone.values()), 1e-9)
-    gates_us, channels_us = {gate: share * max(0.0, us) for gate, us in alone.items()}, {}
-    for slot in base.manifest.slots:
-        if slot.name.endswith(".expand"):
-            thinned, span = codes.copy(), base.spans[slot.name]
-            thinned[span.start : span.stop : 2] = 0
-            gain = share * max(0.0, everything - least(Adaptation(codes=thinned))) / -(-slot.channels // 2)
-            channels_us[slot.name] = min(gain, gates_us[str(slot.gate)] / slot.channels)
-            gates_us[str(slot.gate)] -= channels_us[slot.name] * slot.channels  # now counted by the channel
-    fixed = max(0.0, nothing - row * CANDIDATES)
-    return CostTable(device, f"engine {native.path()}", fixed, gates_us, row, channels_us)
 
 
 def base_bytes(base: Base) -> int:
@@ -310,8 +358,16 @@ def _torch_modules(task: Task) -> tuple[dict[str, Any], tuple[Any, ...]]:
     return {"score": Score().eval(), "top": Top().eval()}, inputs
 
 
-def _times(call: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Return the least and the 95th percentile, in microseconds."""
+def least_and_late(call: Callable[[], object], repeats: int) -> tuple[float, float]:
+    """Time a call.
+
+    Args:
+        call: what is timed, after five calls that are not.
+        repeats: how often.
+
+    Returns:
+        the least and the 95th percentile, in microseconds.
+    """
     for _ in range(5):
         call()
     took = np.empty(repeats)

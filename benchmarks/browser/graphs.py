@@ -1,4 +1,4 @@
-"""Exports the graphs that `race.js` gives to onnxruntime-web: the base's own network, in float32 and int8.
+"""Exports the graphs that `race.js` gives to onnxruntime-web: the base's own network, in float32 and three times quantized.
 
     python benchmarks/browser/graphs.py BASE DIR
 
@@ -13,7 +13,7 @@ from ossia.studies.engine_bench import export_graphs, make_task
 
 
 def main() -> None:
-    """Write `score`, `top`, `score.int8` and `top.int8`."""
+    """Write every graph of `ossia bench engine`."""
     base, folder = map(Path, sys.argv[1:])
     folder.mkdir(parents=True, exist_ok=True)
     export_graphs(make_task(Base.load(base)), folder)

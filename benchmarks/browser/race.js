@@ -32,10 +32,10 @@ async function race(rounds) {
       table: () => ranker.rank(history, { k: 10 }),
     };
   }
-  for (const kind of ["", ".int8"]) {
-    const load = (name) => ort.InferenceSession.create(`/graphs/${name}${kind}.onnx`, { executionProviders: ["wasm"], graphOptimizationLevel: "all" });
+  for (const kind of ["fp32", "int8", "uint8", "blocks"]) {
+    const load = (name) => ort.InferenceSession.create(`/graphs/${name}.${kind}.onnx`, { executionProviders: ["wasm"], graphOptimizationLevel: "all" });
     const score = await load("score"), top = await load("top");
-    contenders[`onnxruntime-web, ${kind ? "int8" : "fp32"}`] = {
+    contenders[`onnxruntime-web, ${kind}`] = {
       candidates: () => score.run(asked),
       table: () => top.run({ history: asked.history }),
     };

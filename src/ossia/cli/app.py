@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from ossia.cli.bench import bench
+from ossia.cli.bench_engine import engine
 from ossia.cli.cloud import personalize
 from ossia.cli.describe import describe
 from ossia.cli.device import inspect, profile, rerank
@@ -52,6 +53,7 @@ app = typer.Typer(
 )
 for command in COMMANDS:
     app.command()(command)
+bench.command("engine")(engine)
 app.add_typer(bench, name="bench")
 app.add_typer(keys, name="keys")
 

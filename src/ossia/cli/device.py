@@ -38,7 +38,7 @@ def profile(
     base: BaseArgument,
     history: HistoryOption,
     out: Annotated[Path, typer.Option("--out", metavar="F", help="Where to write the profile.")],
-    runtime: RuntimeOption = "numpy",
+    runtime: RuntimeOption = "default",
     as_json: JsonOption = False,
 ) -> None:
     """Turn a history into what may leave the device: a vector of small integers, never the history.
@@ -70,7 +70,7 @@ def rerank(
         Path | None, typer.Option("--allow", metavar="FILE", help="The only item ids to show; --block wins over it.")
     ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many to show.")] = 10,
-    runtime: RuntimeOption = "numpy",
+    runtime: RuntimeOption = "default",
     device_id: DeviceIdOption = ANY_DEVICE_HEX,
     trust: TrustOption = None,
     allow_unsigned: Annotated[

@@ -23,7 +23,7 @@ def test_everybody_gets_the_answer_to_his_own_question_in_few_batches() -> None:
         return [2 * ask for ask in asks]
 
     async def scene() -> None:
-        batcher = Batcher(double, batch=16, waiting=200)
+        batcher = Batcher(double, batch=16, waiting=200, deadline_s=10.0)
         assert await asyncio.gather(*(batcher.submit(ask) for ask in range(100))) == [2 * ask for ask in range(100)]
         assert batcher.in_flight == batcher.waiting == 0
         batcher.close()
@@ -95,7 +95,7 @@ def test_no_work_is_done_for_one_whose_time_is_up() -> None:
 @pytest.mark.parametrize("answers", [[], [1, 2, 3]])
 def test_work_that_drops_or_invents_answers_is_found_out(answers: list[int]) -> None:
     async def scene() -> None:
-        batcher = Batcher(lambda asks: answers)
+        batcher = Batcher(lambda asks: answers, deadline_s=10.0)
         with pytest.raises(AssertionError, match="2 requests"):
             await asyncio.gather(batcher.submit(1), batcher.submit(2))
         batcher.close()
@@ -105,7 +105,7 @@ def test_work_that_drops_or_invents_answers_is_found_out(answers: list[int]) -> 
 
 def test_a_refusal_of_one_is_not_its_neighbors() -> None:
     async def scene() -> None:
-        batcher = Batcher(lambda asks: [ValueError("odd") if ask % 2 else ask for ask in asks])
+        batcher = Batcher(lambda asks: [ValueError("odd") if ask % 2 else ask for ask in asks], deadline_s=10.0)
         outcomes = await asyncio.gather(*(batcher.submit(ask) for ask in range(4)), return_exceptions=True)
         assert [str(each) for each in outcomes] == ["0", "odd", "2", "odd"]
         batcher.close()
@@ -117,7 +117,7 @@ def test_one_who_went_away_is_not_worked_for() -> None:
     worked: list[int] = []
 
     async def scene() -> None:
-        batcher = Batcher(lambda asks: worked.extend(asks) or list(asks), batch=1)
+        batcher = Batcher(lambda asks: worked.extend(asks) or list(asks), batch=1, deadline_s=10.0)
         tasks = [asyncio.create_task(batcher.submit(ask)) for ask in range(3)]
         await asyncio.sleep(0)
         tasks[2].cancel()

@@ -11,7 +11,7 @@ the normalization before each branch (Xiong et al., ICML 2020, https://arxiv.org
 
 With `valves` a branch is let through channel by channel, as far as the stream before it says, and the feed-forward network
 multiplies two layers instead of cutting one off. These are the LiGR blocks (Borisyuk et al., https://arxiv.org/abs/2502.03417)
-that eSASRec found best in a SASRec (RecSys 2025); a shape without them has no word of them:
+that eSASRec (RecSys 2025) puts into a SASRec; a shape without them has no word of them:
 
     h     = h + σ(attention_valve(h)) · output(attention(query(n), key(n), value(n)))
     h     = h + σ(feed_forward_valve(h)) · contract(silu(expand(n)) · up(n))          silu(x) = x · σ(x)

@@ -2,9 +2,9 @@
 
 Precision, normative for other engines. The stream and every layer's input and output are float32, and a layer is one of the
 two arithmetics of `linear.py`. A norm, an attention, the step of a recurrent unit and a product with a σ in it take float32 and
-give float32, but compute in float64 between, σ(x) as ½ + ½ tanh(x / 2), and round once at the end: their sums, roots and exponentials may then be taken in any order, by
-any library, and still give the same float32 (but for one value in some hundred millions). Everything else is one float32
-operation per element:
+give float32, but compute in float64 between, σ(x) as ½ + ½ tanh(x / 2), and round once at the end: their sums, roots and
+exponentials may then be taken in any order, by any library, and still give the same float32 (but for one value in some hundred
+millions). Everything else is one float32 operation per element:
 
     E[i] = values · scale      relu(x) = max(x, 0)
     norm(h) = (h − mean) / √(variance + 1e-5) · weight + bias           variance over dim, not dim − 1

@@ -12,8 +12,9 @@ With valves each branch is let through by σ of a layer that reads the stream it
     h     = h + σ(attention_valve(h)) · output(…)
     h     = h + σ(feed_forward_valve(h)) · contract(silu(expand(n)) · up(n))          silu(x) = x σ(x)
 
-A gate that is 0 skips its line, and the valve in it. What no later line reads is not computed: in the last attention that runs only the newest
-event looks, and after it only the newest is left. That is the same arithmetic on fewer rows, exactly, and saves a third.
+A gate that is 0 skips its line, and the valve in it. What no later line reads is not computed: in the last attention that runs
+only the newest event looks, and after it only the newest is left. That is the same arithmetic on fewer rows, exactly, and saves
+a third.
 
 Precision is that of `layers.py`; h = E + P and h = h + branch are float32 additions, and
 

@@ -91,7 +91,8 @@ def test_a_personalizer_can_learn_on_any_base(base: Base, data: Dataset) -> None
 
 
 @pytest.mark.parametrize(
-    ("kind", "size"), [("caser", "heads"), ("caser", "layers"), ("gru4rec", "blocks"), ("gru4rec", "valves"), ("sasrec", "vertical")]
+    ("kind", "size"),
+    [("caser", "heads"), ("caser", "layers"), ("gru4rec", "blocks"), ("gru4rec", "valves"), ("sasrec", "vertical")],
 )
 def test_a_size_that_the_backbone_does_not_have_is_refused_by_name(kind: str, size: str) -> None:
     with pytest.raises(UsageError, match=rf"recipe: expected a size that {kind} has \(dim, length, .*\), got {size}"):

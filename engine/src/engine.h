@@ -309,6 +309,9 @@ struct kernels { /* one set of functions per instruction set: equal integers, fl
     void (*match)(const table *t, const query *q, const int32_t *rows, const uint8_t *widths, size_t count, float *scores);
     /* m = (1 - z) n + z m, one step of a gated recurrent unit; a and b hold the channels of r, of z and of n */
     void (*remember)(const float *a, const float *b, uint32_t width, float *m);
+    /* The places of those of `count` rows from `first` on that score above `worst` at 4 bits; a few more may be among them.
+     * Of multiples of 64 values. NULL: `match` will do. */
+    size_t (*above)(const table *t, const query *q, int32_t first, size_t count, float worst, int32_t *places);
 };
 
 const kernels *kernels_now(void);

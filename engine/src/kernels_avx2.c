@@ -80,6 +80,7 @@ ALWAYS bool turn8(const float *from, uint32_t stride, float *to, uint32_t padded
     return true;
 }
 #define TURN turn8
+#define ABOVE above
 
 #include "kernels.inc"
 #include "rows.inc"
@@ -248,6 +249,89 @@ static void match(const table *t, const query *q, const int32_t *rows, const uin
     for (int width = 1; width < 4; width++)
         if (waiting[width].count)
             match_queue(t, q, shares, match_eight, &waiting[width], width, scores);
+}
+
+/* ---- neighbors at 4 bits, two to a vector: what finds out which rows are worth reading in full ---- */
+
+typedef struct { /* 64 values of a state, twice; field f holds values 4i + f */
+    __m256i field[4];
+} twice64;
+
+ALWAYS __m256i two_rows(const uint8_t *at, size_t stride) /* 64 values of each */
+{
+    return stride == 16 ? _mm256_loadu_si256((const __m256i *)at) : both((const int8_t *)at, (const int8_t *)at + stride);
+}
+
+/* Sums of 64 inputs of two rows, in four parts each: of 4 high + middle, joined as in dot64. */
+ALWAYS __m256i coarse64(const twice64 *q, __m256i high, __m256i middle)
+{
+    const __m256i nibble = _mm256_set1_epi8(15), even = _mm256_set1_epi8(0x33);
+    __m256i low_half = _mm256_or_si256(_mm256_slli_epi16(_mm256_and_si256(high, even), 2), _mm256_and_si256(middle, even));
+    __m256i high_half = _mm256_or_si256(_mm256_andnot_si256(even, high), _mm256_and_si256(_mm256_srli_epi16(middle, 2), even));
+    __m256i sum = _mm256_add_epi16(_mm256_maddubs_epi16(_mm256_and_si256(low_half, nibble), q->field[0]),
+                                   _mm256_maddubs_epi16(_mm256_and_si256(high_half, nibble), q->field[1]));
+    __m256i rest = _mm256_add_epi16(
+        _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(low_half, 4), nibble), q->field[2]),
+        _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(high_half, 4), nibble), q->field[3]));
+    return _mm256_madd_epi16(_mm256_add_epi16(sum, rest), _mm256_set1_epi16(1)); /* at most 8 * 15 * 127 fit 16 bits */
+}
+
+/* A bit for each of eight rows: whether it scores above `worst`. */
+ALWAYS uint32_t above8(const twice64 *state, size_t chunks, const uint8_t *plane2, const uint8_t *plane4, const uint8_t *scale,
+                       __m256i middle_of_cell, __m256 q_scale, __m256 worst)
+{
+    __m256i part[4];
+    size_t stride = 16 * chunks;
+#pragma GCC unroll 4
+    for (size_t i = 0; i < 4; i++, plane2 += 2 * stride, plane4 += 2 * stride) {
+        part[i] = _mm256_setzero_si256();
+        for (size_t c = 0; c < chunks; c++)
+            part[i] = _mm256_add_epi32(
+                part[i], coarse64(state + c, two_rows(plane2 + 16 * c, stride), two_rows(plane4 + 16 * c, stride)));
+    }
+    __m256i sum = _mm256_hadd_epi32(_mm256_hadd_epi32(part[0], part[1]), _mm256_hadd_epi32(part[2], part[3]));
+    sum = _mm256_permutevar8x32_epi32(sum, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    sum = _mm256_add_epi32(_mm256_slli_epi32(sum, 4), middle_of_cell);
+    __m256 factor = _mm256_mul_ps(q_scale, _mm256_loadu_ps((const float *)(const void *)scale));
+    __m256 score = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), factor);
+    return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(score, worst, _CMP_GT_OQ));
+}
+
+ALWAYS size_t above_of(const table *t, const query *q, const size_t chunks, int32_t first, size_t count, float worst,
+                       int32_t *places)
+{
+    twice64 state[MAX_DIM / 64];
+    size_t kept = 0, stride = 16 * chunks, start = (size_t)first;
+    const __m256i middle_of_cell = _mm256_set1_epi32((8 - 128) * q->sum);
+    const uint8_t *scales = t->scales + (size_t)t->items * 4; /* of 4 bits */
+    for (size_t c = 0; c < chunks; c++)
+        for (int f = 0; f < 4; f++)
+            state[c].field[f] = both(q->pairs[f] + 16 * c, q->pairs[f] + 16 * c);
+    for (size_t i = 0; i < count; i += 64) { /* branches come after 64 rows: a wrong guess then costs little */
+        uint64_t open = 0;
+        size_t end = count - i < 64 ? count - i : 64;
+        for (size_t j = 0; j + 8 <= end; j += 8) {
+            size_t row = start + i + j;
+            open |= (uint64_t)above8(state, chunks, t->plane2 + row * stride, t->plane4 + row * stride, scales + row * 4,
+                                     middle_of_cell, _mm256_set1_ps(q->scale), _mm256_set1_ps(worst))
+                    << j;
+        }
+        for (size_t j = end / 8 * 8; j < end; j++) /* less than eight are not worth it */
+            open |= (uint64_t)1 << j;
+        for (; open; open &= open - 1) {
+            size_t place = i + (size_t)__builtin_ctzll(open);
+            __builtin_prefetch(t->plane8 + (start + place) * 2 * stride);
+            places[kept++] = (int32_t)place;
+        }
+    }
+    return kept;
+}
+
+static size_t above(const table *t, const query *q, int32_t first, size_t count, float worst, int32_t *places)
+{
+    if (t->dim == 64)
+        return above_of(t, q, 1, first, count, worst, places);
+    return above_of(t, q, t->dim / 64, first, count, worst, places);
 }
 
 const kernels kernels_avx2 = KERNELS("avx2");

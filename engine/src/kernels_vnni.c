@@ -49,11 +49,17 @@ static inline __attribute__((always_inline)) void tile(const int8_t *w, uint32_t
         memcpy(&sums[r][0], &sum[r], 64);
 }
 
+#define ABOVE above
 #include "kernels.inc"
 
 static void match(const table *t, const query *q, const int32_t *rows, const uint8_t *widths, size_t count, float *scores)
 {
     kernels_avx2.match(t, q, rows, widths, count, scores); /* a scan of the table waits for memory, not for multiplications */
+}
+
+static size_t above(const table *t, const query *q, int32_t first, size_t count, float worst, int32_t *places)
+{
+    return kernels_avx2.above(t, q, first, count, worst, places);
 }
 
 const kernels kernels_vnni = KERNELS("vnni");

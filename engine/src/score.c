@@ -7,7 +7,7 @@
  * rank, held or not. What can't be scored is -infinity. */
 #include "engine.h"
 
-enum { CHUNK = 128 };
+enum { CHUNK = 1024 }; /* candidates that are scored at once */
 
 float round_values(const float *x, uint32_t count, int8_t *q)
 {
@@ -83,10 +83,37 @@ static void pick_range(const ranker *r, int32_t first, size_t count, int32_t *ro
     for (size_t i = 0; i < count; i++)
         rows[i] = first + (int32_t)i;
     memcpy(widths, r->widths + first, count);
+    if (r->all_rows && !r->unseen)
+        return;
     for (uint32_t i = 0; i < r->scratch->events; i++) {
         uint32_t at = (uint32_t)r->scratch->items[i] - (uint32_t)first;
         if (at < count)
             widths[at] = r->unseen ? 0 : 3;
+    }
+}
+
+static void pick(const ranker *r, const int32_t *items, int32_t first, size_t count, int32_t *rows, uint8_t *widths)
+{
+    if (items)
+        pick_listed(r, items, count, rows, widths);
+    else
+        pick_range(r, first, count, rows, widths);
+}
+
+static void match_rows(const ranker *r, const int32_t *rows, const uint8_t *widths, size_t count, float *scores)
+{
+    r->run->match(&r->model->table, &r->scratch->query, rows, widths, count, scores);
+    for (size_t i = 0; i < count; i++)
+        if (!(scores[i] - scores[i] == 0)) /* infinite, or no number */
+            scores[i] = -__builtin_inff();
+}
+
+static void score_by_popularity(const ranker *r, const int32_t *items, int32_t first, size_t count, float *scores)
+{
+    for (size_t i = 0; i < count; i++) {
+        int32_t item = items ? items[i] : first + (int32_t)i;
+        bool known = item >= 0 && (uint32_t)item < r->model->shape.items;
+        scores[i] = known ? -(float)r->model->popularity_rank[item] : -__builtin_inff();
     }
 }
 
@@ -96,21 +123,11 @@ static void score_chunk(const ranker *r, const int32_t *items, int32_t first, si
     int32_t rows[CHUNK];
     uint8_t widths[CHUNK];
     if (!r->known) {
-        for (size_t i = 0; i < count; i++) {
-            int32_t item = items ? items[i] : first + (int32_t)i;
-            bool known = item >= 0 && (uint32_t)item < r->model->shape.items;
-            scores[i] = known ? -(float)r->model->popularity_rank[item] : -__builtin_inff();
-        }
+        score_by_popularity(r, items, first, count, scores);
         return;
     }
-    if (items)
-        pick_listed(r, items, count, rows, widths);
-    else
-        pick_range(r, first, count, rows, widths);
-    r->run->match(&r->model->table, &r->scratch->query, rows, widths, count, scores);
-    for (size_t i = 0; i < count; i++)
-        if (!(scores[i] - scores[i] == 0)) /* infinite, or no number */
-            scores[i] = -__builtin_inff();
+    pick(r, items, first, count, rows, widths);
+    match_rows(r, rows, widths, count, scores);
 }
 
 static void score_vectors(const ossia_scratch *s, uint32_t dim, const float *vectors, size_t count, float *scores)
@@ -188,17 +205,20 @@ static void offer(heap *h, size_t k, int32_t position, float score)
     }
 }
 
+static bool any_above(const float sixteen[16], float worst)
+{
+    int above = 0;
+    for (int i = 0; i < 16; i++)
+        above |= sixteen[i] > worst;
+    return above;
+}
+
 static void offer_chunk(heap *h, size_t k, int32_t first, const float *scores, size_t count, bool held_only)
 {
     for (size_t i = 0; i < count;) {
-        if (h->size == k && count - i >= 16) { /* most of sixteen scores are below the worst that is kept */
-            int above = 0;
-            for (int j = 0; j < 16; j++)
-                above |= scores[i + j] > h->scores[0];
-            if (!above) {
-                i += 16;
-                continue;
-            }
+        if (h->size == k && count - i >= 16 && !any_above(scores + i, h->scores[0])) { /* as most are */
+            i += 16;
+            continue;
         }
         for (size_t end = i + 16 < count ? i + 16 : count; i < end; i++)
             if (!held_only || scores[i] > -__builtin_inff())
@@ -217,6 +237,98 @@ static void sort(heap *h, size_t k)
     }
 }
 
+/* ---- rows at 8 bits that can't be among the k best: their low bits are not read ----
+ *
+ *     sum(s q) = sum(s t_4) + sum(s (low - 8)),  low - 8 = -8 ... 7,  so
+ *     sum(s q) <= sum(s t_4) + slack,            slack = 7 sum(s, s > 0) + 8 sum(-s, s < 0)
+ *
+ * From sum to score every step keeps the order (a rounding, and a product with a factor that is not negative), so the score of
+ * the right side is no less than that of the left, to the bit. `match` computes it as it is, at 4 bits: the table hands it the
+ * scales of 8 bits instead, and the query a sum that is lower by what -120 times it turns into the slack. For 4 bits after 2
+ * the slack would be eight times as large and leave out nothing. */
+
+typedef struct {
+    table table;
+    query query;
+    bool neighbors; /* there is a kernel for rows in the table's order */
+    size_t wait;    /* chunks that are scored at once, because of the last one too little was left out */
+} sieve;
+
+static void make_sieve(const ranker *r, sieve *s)
+{
+    int32_t slack = 0, state;
+    s->neighbors = r->run->above && r->model->shape.dim % 64 == 0;
+    s->wait = 0, s->table = r->model->table, s->query = r->scratch->query;
+    s->table.scales += (size_t)s->table.items * sizeof(float);
+    for (uint32_t i = 0; i < s->table.dim; i++) {
+        state = s->query.halves[i % 2][i / 2];
+        slack += state > 0 ? 7 * state : -8 * state;
+    }
+    s->query.sum -= (slack + 119) / 120;
+}
+
+/* Keeps those of a chunk that may score above `worst`, in order, and writes where they were; answers how many. */
+static size_t keep_open(const ranker *r, const sieve *s, float worst, int32_t *rows, uint8_t *widths, size_t count,
+                        int32_t *places)
+{
+    float most[CHUNK];
+    uint8_t coarse[CHUNK];
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++)
+        coarse[i] = widths[i] == 3 ? 2 : 0;
+    r->run->match(&s->table, &s->query, rows, coarse, count, most);
+    for (size_t i = 0; i < count; i++)
+        if (most[i] > worst || (widths[i] && !coarse[i]))
+            rows[kept] = rows[i], widths[kept] = widths[i], places[kept++] = (int32_t)i;
+    return kept;
+}
+
+/* The same for neighbors that are all held at 8 bits, where there is a kernel for it. */
+static size_t keep_neighbors(const ranker *r, const sieve *s, float worst, int32_t first, int32_t *rows, uint8_t *widths,
+                             size_t count, int32_t *places)
+{
+    size_t kept = r->run->above(&s->table, &s->query, first, count, worst, places);
+    for (size_t i = 0; i < kept; i++)
+        rows[i] = first + places[i], widths[i] = width_of(r, rows[i]);
+    return kept;
+}
+
+static size_t count_wide(const uint8_t *widths, size_t count)
+{
+    uint32_t wide = 0;
+    for (size_t i = 0; i < count; i++)
+        wide += widths[i] == 3;
+    return wide;
+}
+
+/* Offers a chunk to a heap that is full. */
+static void sift_chunk(const ranker *r, sieve *s, heap *h, size_t k, const int32_t *items, int32_t first, size_t count)
+{
+    int32_t rows[CHUNK], places[CHUNK];
+    uint8_t widths[CHUNK];
+    float scores[CHUNK];
+    size_t kept = count;
+    bool tries = !s->wait;
+    s->wait -= !tries;
+    if (tries && !items && s->neighbors && (r->all_rows || count_wide(r->widths + first, count) == count))
+        kept = keep_neighbors(r, s, h->scores[0], first, rows, widths, count, places);
+    else {
+        pick(r, items, first, count, rows, widths);
+        tries = tries && 2 * count_wide(widths, count) > count;
+        if (tries)
+            kept = keep_open(r, s, h->scores[0], rows, widths, count, places);
+    }
+    match_rows(r, rows, widths, kept, scores);
+    if (!tries) {
+        offer_chunk(h, k, first, scores, count, true);
+        return;
+    }
+    for (size_t i = 0; i < kept; i++)
+        offer(h, k, first + places[i], scores[i]);
+    if (2 * kept > count)
+        s->wait = 8;
+}
+
 int ossia_top(const ossia_model *model, const ossia_weights *weights, ossia_scratch *scratch, const int32_t *history,
               size_t events, const int32_t *candidates, size_t count, int flags, size_t k, int32_t *positions, float *scores,
               size_t *shown)
@@ -226,11 +338,19 @@ int ossia_top(const ossia_model *model, const ossia_weights *weights, ossia_scra
         return OSSIA_ARGUMENT;
     ranker r = make_ranker(model, weights, scratch, history, events, flags & OSSIA_UNSEEN);
     heap h = {positions, scores, 0};
+    sieve few;
     float chunk[CHUNK];
     size_t all = candidates ? count : model->shape.items;
+    if (r.known)
+        make_sieve(&r, &few);
     for (size_t i = 0; i < all && k; i += CHUNK) {
         size_t some = all - i < CHUNK ? all - i : CHUNK;
-        score_chunk(&r, candidates ? candidates + i : NULL, (int32_t)i, some, chunk);
+        const int32_t *items = candidates ? candidates + i : NULL;
+        if (r.known && h.size == k) {
+            sift_chunk(&r, &few, &h, k, items, (int32_t)i, some);
+            continue;
+        }
+        score_chunk(&r, items, (int32_t)i, some, chunk);
         offer_chunk(&h, k, (int32_t)i, chunk, some, !candidates);
     }
     sort(&h, k);

@@ -21,7 +21,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint types walls test engine-fuzz walkthrough format wheel clean
+.PHONY: help setup check lint types walls test ports engine-wasm engine-arm engine-fuzz browser-test browser-bench walkthrough format wheel clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -45,7 +45,7 @@ $(READY): pyproject.toml constraints.txt setup.py $(wildcard engine/include/* en
 	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-check: lint types walls test  ## lint, types, import contract, all tests
+check: lint types walls ports test  ## lint, types, import contract, all tests
 	@echo "==> check: all is well"
 
 lint: $(READY)  ## style, without changing a file
@@ -66,6 +66,40 @@ walls: $(READY)  ## the import contract
 test: $(READY)  ## all tests, or TESTS=path
 	@echo "==> test: pytest on $(JOBS) workers"
 	@OSSIA_EXPECT_ENGINE=1 OMP_NUM_THREADS=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --durations 10 $(TESTS)
+
+# Tests of a port run where it was built, and say why not elsewhere; so a check builds what this machine has compilers for.
+ports:
+	@$(MAKE) -s -k engine-wasm engine-arm 2>&1 || echo "==> ports: left out what this machine has no compiler for"
+
+engine-wasm:  ## the engine for browsers (clang and lld)
+	@echo "==> engine-wasm: two modules"
+	@$(MAKE) -s -C engine wasm
+
+engine-arm:  ## the engine for 64-bit Arm (aarch64-linux-gnu-gcc)
+	@echo "==> engine-arm: library and vectors"
+	@$(MAKE) -s -C engine arm
+
+# What drives and what is raced against comes from npm, into build/. BASE names a base of ML-100K; without one a quick one is trained.
+BASE ?= build/browser/base
+BROWSER_TOOLS := playwright-core@1.65.1
+BROWSER_PEERS := onnxruntime-web@1.30.0
+
+build/browser/node_modules/%/package.json:
+	@npm install --silent --no-audit --no-fund --prefix build/browser $(filter $*@%,$(BROWSER_TOOLS) $(BROWSER_PEERS))
+
+build/browser/base/personalizers: $(READY)
+	@echo "==> browser: a quick base of ML-100K"
+	@mkdir -p build/browser && cd build/browser && export PATH="$(abspath $(BIN)):$$PATH" && ossia prepare ml-100k --out data \
+	  && ossia train data --backbone sasrec --epochs 3 --out run && ossia publish run --out base \
+	  && ossia train data --base base --personalizer chord --epochs 1 --out base
+
+browser-test: $(READY) engine-wasm build/browser/node_modules/playwright-core/package.json $(BASE)/personalizers  ## the page and the vectors in Debian's Chromium
+	@echo "==> browser-test: headless Chromium"
+	@BASE=$(abspath $(BASE)) PYTHON=$(abspath $(BIN))/python node --test tests/browser/*.test.js
+
+browser-bench: $(READY) engine-wasm build/browser/node_modules/playwright-core/package.json build/browser/node_modules/onnxruntime-web/package.json $(BASE)/personalizers  ## the engine beside onnxruntime-web in one Chromium
+	@$(BIN)/python benchmarks/browser/graphs.py $(BASE) build/browser/graphs
+	@node benchmarks/browser/race.js $(BASE) build/browser/graphs
 
 engine-fuzz: $(READY)  ## damaged bases, payloads and calls at the engine, under sanitizers: RUNS=10000000 FIRST=0
 	@$(BIN)/python engine/tests/fuzz.py $(RUNS) $(FIRST)
@@ -88,4 +122,4 @@ wheel: $(READY)  ## build the wheel and rank with nothing else installed: no tor
 	@ls build/wheel/*.whl
 
 clean:  ## remove the set-up and everything built
-	rm -rf $(VENV) build dist report.html .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist packages/browser/engine-*.wasm report.html .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache

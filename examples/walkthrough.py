@@ -38,6 +38,7 @@ from ossia.evaluation.report import Headline, Ranking, Report, UserRankings, wri
 from ossia.evaluation.table import markdown_table, rich_table
 from ossia.files import write_whole
 from ossia.service.contenders import Contender, baselines, catalogs, personal, three_bits, uniform
+from ossia.service.keychain import load_signer, make_keys, rotate_keys
 from ossia.service.personalizer import Personalizer
 from ossia.service.provenance import make_provenance
 from ossia.service.trial import compare_personal, judge_all, make_row_of
@@ -135,6 +136,8 @@ def step_personalize(folder: Path, data: Dataset, base: Base, personalizer: Pers
     say_step(4, "three users, three budgets: profile → payload → a device without torch")
     cases = data.split().test
     chosen = np.random.default_rng(SEED).choice(len(cases), len(DEVICES), replace=False)
+    new_key = rotate_keys if (folder / "keys").exists() else make_keys
+    new_key(folder / "keys", int(time.time()) + 86_400)
     users = []
     for case, (device, budget) in zip(chosen.tolist(), DEVICES.items(), strict=True):
         user = _personalize_one(folder, data, base, personalizer, cases, case, device, budget)
@@ -154,7 +157,9 @@ def _personalize_one(
 
     adaptation = personalizer.personalize(session.profile(), budget)
     now = int(time.time())
-    (place / "payload.bin").write_bytes(encode_payload(base, adaptation, issued=now, expiry=now + 86_400))
+    signer = load_signer(folder / "keys", now)
+    payload = encode_payload(base, adaptation, issued=now, expiry=signer.expiry, key_id=signer.key_id, sign=signer.sign)
+    (place / "payload.bin").write_bytes(payload)
 
     history = [data.item_ids[row] for row in cases.histories[case].tolist()]
     unseen = np.setdiff1d(np.arange(len(base.table)), cases.histories[case])
@@ -186,7 +191,7 @@ def _rerank_elsewhere(base: Base, place: Path, *, payload: bool) -> list[dict[st
         str(SHOWN),
         "--json",
     ]
-    words += ["--payload", "payload.bin"] if payload else []
+    words += ["--payload", "payload.bin", "--trust", "../../keys/keys.json"] if payload else []
     run = subprocess.run([sys.executable, "-c", DEVICE_PROCESS, *words], cwd=place, capture_output=True, text=True, check=False)
     if run.returncode:
         raise SystemExit(f"the device's process failed:\n{run.stderr}")

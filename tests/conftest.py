@@ -23,8 +23,9 @@ SMALL = {
     "sasrec": {"dim": 8, "length": 6, "blocks": 2, "heads": 2, "hidden": 16},
     "caser": {"dim": 8, "length": 4, "vertical": 3, "horizontal": 5},
     "gru4rec": {"dim": 8, "length": 6, "layers": 2, "hidden": 12},
+    "sasrec with valves": {"dim": 8, "length": 6, "blocks": 2, "heads": 2, "hidden": 16, "valves": 1},
 }
-"""Small sizes of every backbone."""
+"""Small sizes of every backbone, by its name and what is special about it."""
 
 
 @pytest.fixture(scope="session")
@@ -71,12 +72,13 @@ def base_of(tmp_path_factory: pytest.TempPathFactory) -> MakeBase:
         from ossia.backbones import BACKBONES
 
         torch.manual_seed(0)
-        model, rng = BACKBONES[kind](items, **{**SMALL[kind], **sizes}), np.random.default_rng(0)
+        model = BACKBONES[kind.split()[0]](items, **{**SMALL[kind], **sizes})
+        rng = np.random.default_rng(0)
         names = [name for name in model.state_dict() if name != "items.weight"]
         weights = {name: _near_initial(rng, name, model.state_dict()[name].numpy()) for name in names}
         return write_base(
             tmp_path_factory.mktemp("base") / "BASE",
-            backbone=kind,
+            backbone=model.kind,
             shape=model.shape,
             slots=model.slots(),
             gates=model.gates(),

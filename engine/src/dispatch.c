@@ -38,9 +38,10 @@ static const struct {
     {&kernels_neon, always},
 #endif
 #if defined __wasm_simd128__
-    {&kernels_wasm, always},
-#endif
+    {&kernels_wasm, always}, /* a module runs as a whole or not at all: plain would only be bytes to fetch */
+#else
     {&kernels_plain, always},
+#endif
 };
 
 static const kernels *volatile chosen; /* every thread would pick the same */

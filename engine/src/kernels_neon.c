@@ -49,13 +49,13 @@ static inline __attribute__((always_inline)) void tile(const int8_t *w, uint32_t
 }
 
 #include "kernels.inc"
-#include "rows.inc"
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
+typedef int8x16_t share;
 
-static void match(const table *t, const query *q, const int32_t *rows, const uint8_t *widths, size_t count, float *scores)
-{
-    for (size_t i = 0; i < count; i++)
-        scores[i] = score_row(t, q, rows[i], widths[i]);
-}
+INLINE share share_of(const int8_t *values) { return vld1q_s8(values); }
+INLINE sums4 dot16(sums4 sum, bytes16 bytes, const share *own) { return (sums4)dot4((int32x4_t)sum, (int8x16_t)bytes, *own); }
+
+#include "rows128.inc"
 
 const kernels kernels_neon = KERNELS("neon");
 #else

@@ -108,20 +108,22 @@ int find_file(bytes_view files, const char *folder, const char *name, const shel
 
 /* ---- the base's manifest ---- */
 
-static void read_shape(json *text, ossia_model *model)
+/* Reads the sizes, and answers whether there was one that is not known here, such as the valves of a SASRec. */
+static bool read_shape(json *text, ossia_model *model)
 {
     unsigned seen = 0;
-    bool first = true;
+    bool first = true, unknown = false;
     json_open(text, '{');
     while (json_more(text, '}', &first)) {
-        uint32_t *size = size_named(model, json_key(text), &seen);
+        uint32_t *size = size_named(model, json_key(text), &seen), told = small(text);
         if (size)
-            *size = small(text);
+            *size = told;
         else
-            text->bad = true;
+            unknown = true;
     }
     if (!sizes_complete(model, seen))
         text->bad = true;
+    return unknown;
 }
 
 static void read_slot(json *text, const part *told)
@@ -193,8 +195,8 @@ static unsigned read_base_field(json *text, bytes_view key, unsigned seen, manif
     if (is_text(key, "backbone"))
         return told->unsupported = !kind_named(json_text(text), &model->kind), BACKBONE;
     if (is_text(key, "shape") && seen & BACKBONE) {
-        read_shape(text, model);
-        told->unsupported = !text->bad && !supported(model);
+        bool unknown = read_shape(text, model);
+        told->unsupported = !text->bad && (unknown || !supported(model));
         count_parts(model);
         return SHAPE;
     }

@@ -30,6 +30,8 @@ static int check_header(const ossia_model *model, const uint8_t *data, size_t si
         return OSSIA_PAYLOAD_HEADER;
     if ((uint64_t)size != HEADER + (uint64_t)load_u32(data + 8) + (sign ? SIGNATURE : 0))
         return OSSIA_PAYLOAD_SIZE;
+    if (load_u32(data + 72) < load_u32(data + 68))
+        return OSSIA_PAYLOAD_EXPIRY;
     if (memcmp(data + 12, model->base_id, ID))
         return OSSIA_PAYLOAD_BASE;
     found->row_count = memcmp(data + 28, model->table_id, ID) ? 0 : model->shape.items;
@@ -38,8 +40,6 @@ static int check_header(const ossia_model *model, const uint8_t *data, size_t si
             found->row_count = model->older[i].rows;
     if (!found->row_count)
         return OSSIA_PAYLOAD_TABLE_ID;
-    if (load_u32(data + 72) < load_u32(data + 68))
-        return OSSIA_PAYLOAD_EXPIRY;
     return flags & (sign ? OSSIA_VERIFIED : OSSIA_UNSIGNED) ? OSSIA_OK : OSSIA_PAYLOAD_SIGNATURE;
 }
 

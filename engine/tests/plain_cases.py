@@ -4,6 +4,7 @@ import json
 import sys
 
 told = json.load(sys.stdin)
+print("bound", told.get("bound", 1e-5))
 for name, adaptation in told["adaptations"].items():
     print("payload", adaptation["payload"], adaptation["folded_sha256"])
     for case in (case for case in told["cases"] if case["adaptation"] == name):

@@ -1,9 +1,11 @@
 /* Holds the engine to tests/vectors on any processor: vectors BASE CASES [PATH]. `plain_cases.py` writes CASES out of vectors.json:
  *
+ *     bound 1e-5                                                                    of floats, of the largest
  *     payload HEX FOLDED-SHA256
  *     case EVENTS items … CANDIDATES items … DIM state … scores … ranking …        of the payload above it; -inf is "-inf"
  *
- * Bytes, refusals and rankings are exact; floats are within 1e-5 of the largest. */
+ * Bytes, refusals, rankings and the integer sums behind scores are exact; floats are within the bound. Answers 0 if all is well, 1 if not, 2 if something
+ * can't be read, 3 if this processor has no such path or the engine does not run such a base. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,9 +16,10 @@
 static const char *const NAMES[] = {
     "manifest.json",          "base/floats.safetensors",   "base/plane2.safetensors",  "base/plane4.safetensors",  "base/plane8.safetensors",
     "table/manifest.json",    "table/scales.safetensors",  "table/plane2.safetensors", "table/plane4.safetensors", "table/plane8.safetensors"};
-enum { FILES = sizeof NAMES / sizeof *NAMES, MOST = 4096 };
+enum { FILES = sizeof NAMES / sizeof *NAMES, MOST = 1 << 16 };
 
 static int faults, checks;
+static float bound;
 
 static void check(int good, const char *what, int number)
 {
@@ -72,7 +75,7 @@ static int close_to(FILE *file, const float *got, size_t count)
             largest = fabsf(told[i]);
     }
     for (size_t i = 0; i < count; i++)
-        good &= isfinite(told[i]) ? fabsf(told[i] - got[i]) <= 1e-5f * largest : got[i] == told[i];
+        good &= isfinite(told[i]) ? fabsf(told[i] - got[i]) <= bound * largest : got[i] == told[i];
     return good;
 }
 
@@ -103,6 +106,36 @@ static int folds_to(const ossia_model *model, const ossia_weights *weights, cons
     return !strcmp(text, hex);
 }
 
+static int holds(const int32_t *items, size_t count, int32_t item)
+{
+    while (count && items[count - 1] != item)
+        count--;
+    return count > 0;
+}
+
+/* Every row that is not in the history scores sum(state . row) * (scale of the state * scale of the row), to the bit. */
+static int rows_match(const ossia_model *model, const ossia_weights *weights, ossia_scratch *scratch, const int32_t *history, size_t events)
+{
+    static int32_t rows[MOST];
+    static float state[MOST], scores[MOST], scale;
+    static int8_t values[MOST], rounded[MOST];
+    int good = 1, known = 0;
+    uint32_t items = model->shape.items, dim = model->shape.dim;
+    for (uint32_t row = 0; row < items; row++)
+        rows[row] = (int32_t)row, known |= holds(history, events, (int32_t)row);
+    ossia_encode(model, weights, scratch, history, events, state);
+    ossia_score(model, weights, scratch, history, events, rows, items, NULL, scores);
+    float own = round_values(state, dim, rounded);
+    for (uint32_t row = 0; row < items && known; row++) {
+        int32_t sum = 0;
+        ossia_row(model, weights, row, values, &scale);
+        for (uint32_t i = 0; i < dim; i++)
+            sum += values[i] * rounded[i];
+        good &= holds(history, events, (int32_t)row) || scores[row] == (scale > 0 ? (float)sum * (own * scale) : -INFINITY);
+    }
+    return good;
+}
+
 int main(int count, char **arguments)
 {
     static int32_t history[MOST], candidates[MOST], ranking[MOST], told[MOST];
@@ -119,8 +152,9 @@ int main(int count, char **arguments)
     size_t bytes = 0, weights_bytes = 0, scratch_bytes = 0, shown = 0;
     ossia_open(files, FILES, 0, NULL, &bytes);
     ossia_model *model = memory(bytes);
-    if (ossia_open(files, FILES, 0, model, &bytes) != OSSIA_OK)
-        return printf("vectors: the base does not open\n"), 2;
+    int error = ossia_open(files, FILES, 0, model, &bytes);
+    if (error != OSSIA_OK)
+        return printf("vectors: the base does not open: %s\n", ossia_error(error)), error == OSSIA_UNSUPPORTED ? 3 : 2;
     ossia_fold(model, NULL, 0, 0, NULL, &weights_bytes);
     ossia_prepare(model, NULL, &scratch_bytes);
     ossia_weights *weights = memory(weights_bytes);
@@ -143,9 +177,15 @@ int main(int count, char **arguments)
             ossia_fold(model, payload, size, OSSIA_UNSIGNED, weights, &weights_bytes);
             continue;
         }
+        if (!strcmp(word, "bound")) {
+            if (fscanf(cases, "%f", &bound) != 1)
+                return 2;
+            continue;
+        }
         size_t events = read_items(cases, history), offered = read_items(cases, candidates), dim = (size_t)read_whole(cases);
         ossia_encode(model, weights, scratch, history, events, state);
         check(close_to(cases, state, dim), "the state", number);
+        check(rows_match(model, weights, scratch, history, events), "a row", number);
         ossia_score(model, weights, scratch, history, events, candidates, offered, NULL, scores);
         check(close_to(cases, scores, offered), "a score", number);
         for (size_t i = 0; i < offered; i++)

@@ -4,7 +4,26 @@ Every message says where, what was expected and what came: `codes: expected 288 
 The command line prints the message alone and exits with the class's `exit_code`; a traceback means a fault of ours.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
+
+Refusal: TypeAlias = Literal[
+    "malformed",
+    "truncated",
+    "oversized",
+    "unsigned",
+    "unknown_key",
+    "revoked_key",
+    "outlived_key",
+    "forged",
+    "another_base",
+    "another_table",
+    "other_rows",
+    "another_device",
+    "from_the_future",
+    "expired",
+    "replayed",
+]
+"""Every reason for which a device refuses a payload, as one word: a log, a metric or a program can count on it."""
 
 
 class OssiaError(Exception):
@@ -32,9 +51,23 @@ class ArtifactError(OssiaError):
 
 
 class PayloadError(OssiaError):
-    """Bytes from another machine that are not a valid payload or profile. The device goes on with what it had."""
+    """Bytes from another machine that are not a valid payload or profile. The device goes on with what it had.
+
+    Attributes:
+        refusal: why, in one word; the message says it in a sentence.
+    """
 
     exit_code: ClassVar[int] = 5
+
+    def __init__(self, message: str, refusal: Refusal = "malformed") -> None:
+        """Say what is wrong.
+
+        Args:
+            message: where, what was expected, what came.
+            refusal: the same in one word.
+        """
+        super().__init__(message)
+        self.refusal = refusal
 
 
 class BudgetError(OssiaError):

@@ -16,25 +16,27 @@ from pathlib import Path
 from ossia.errors import UsageError
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write `data` to `path` in one step: a reader sees the old bytes or the new ones, never a part.
 
     Args:
         path: where to write; its folder is made if it is missing.
         data: the file's whole content.
+        mode: who may read it; 0o600 for a secret.
 
     Raises:
         OSError: the disk refused; `path` is then what it was.
     """
-    write_parts(path, (data,))
+    write_parts(path, (data,), mode=mode)
 
 
-def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+def write_parts(path: Path, parts: Iterable[bytes | memoryview], *, mode: int = 0o644) -> None:
     """Write a file that need not be in memory as a whole, in one step all the same.
 
     Args:
         path: where to write; its folder is made if it is missing.
         parts: the file's content, in order.
+        mode: who may read it.
 
     Raises:
         OSError: the disk refused; `path` is then what it was.
@@ -47,7 +49,7 @@ def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> None:
                 file.write(part)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)  # mkstemp makes 0600, which a second service user could not read
+        Path(name).chmod(mode)  # mkstemp makes 0600, which a second service user could not read
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

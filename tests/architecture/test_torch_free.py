@@ -9,7 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src"
 WITH_TORCH = ("ossia.backbones", "ossia.personalizers", "ossia.training", "ossia.studies", "ossia.quantization.fake")
-CLOUD_ONLY = ("torch", "polars", "onnxruntime", "onnx", "matplotlib")
+CLOUD_ONLY = ("torch", "polars", "onnxruntime", "onnx", "matplotlib", "apsw", "uvicorn")
 
 
 def modules() -> list[str]:

@@ -97,11 +97,12 @@ def test_a_signature_must_hold_and_something_must_check_it():
     adaptation, header = toy_adaptation()
     signed = encode_payload(BASE, adaptation, **header, key_id=9, sign=lambda message: message[:32] + message[-32:])
 
-    def verify(key, message, signature):
-        return key == 9 and signature == message[:32] + message[-32:]
+    def verify(header, message, signature):
+        if header.key_id != 9 or signature != message[:32] + message[-32:]:
+            raise PayloadError("signature: expected one that holds", "forged")
 
     assert decode_payload(BASE, signed, verify=verify).header.key_id == 9
-    with pytest.raises(PayloadError, match="no key here"):
+    with pytest.raises(PayloadError, match="no key is trusted here"):
         decode_payload(BASE, signed, allow_unsigned=True)
     with pytest.raises(PayloadError, match="expected one that holds"):
         decode_payload(BASE, signed[:-1] + b"\0", verify=verify)

@@ -34,6 +34,14 @@ PATHS = ("plain", "avx2", "vnni", "neon", "dotprod", "i8mm")
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the engine is not built, so numpy does the work")
 
 
+def test_a_sasrec_with_valves_is_refused_by_the_engine_and_run_by_numpy(base_of) -> None:
+    base = base_of("sasrec with valves")
+    assert not native.runs(base)
+    assert isinstance(open_session(base).plain.ranker, DeviceRanker)
+    with pytest.raises(ArtifactError, match="unsupported"):
+        native.engine_ranker(base, Adaptation())
+
+
 def test_where_there_is_an_engine_it_is_the_default(small: Base) -> None:
     assert isinstance(open_session(small).plain.ranker, native.EngineRanker)
 

@@ -20,10 +20,11 @@ REFERENCE = {
     "sasrec": {"dim": 64, "length": 50, "hidden": 256},
     "caser": {"dim": 64, "length": 5, "vertical": 4, "horizontal": 16},
     "gru4rec": {"dim": 64, "length": 50, "hidden": 128},
+    "sasrec with valves": {"dim": 64, "length": 50, "hidden": 64},
 }
 
 
-@pytest.fixture(scope="module", params=BACKBONES)
+@pytest.fixture(scope="module", params=REFERENCE)
 def kind_base(request: pytest.FixtureRequest, base_of: Callable[..., Base]) -> Base:
     """A base of each backbone at its reference size."""
     return base_of(request.param, items=300, **REFERENCE[request.param])

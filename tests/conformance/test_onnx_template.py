@@ -26,6 +26,12 @@ HISTORIES = st.lists(st.integers(-2, ITEMS + 2), max_size=12)  # unknown items a
 
 
 ADAPTATIONS = 7
+REFERENCE = {
+    "sasrec": {"length": 50, "hidden": 256},
+    "caser": {"vertical": 4, "horizontal": 16},
+    "gru4rec": {"hidden": 128},
+    "sasrec with valves": {"length": 50, "hidden": 64},
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +94,7 @@ def deltas(base: Base, terms: set[str], random: np.random.Generator) -> Iterator
             yield LowRank(slot.name, left[:, None], right[None])
 
 
-@pytest.fixture(scope="module", params=BACKBONES)
+@pytest.fixture(scope="module", params=REFERENCE)
 def template(
     request: pytest.FixtureRequest, base_of: Callable[..., Base], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Base, Path]:
@@ -128,10 +134,9 @@ def test_opened_without_a_payload_a_template_is_the_base(template: tuple[Base, P
     Twins(numpy_ranker(base, Adaptation()), open_template(path, {})).agree([1, 2, 3])
 
 
-@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize("kind", REFERENCE)
 def test_the_reference_sizes_too(kind: str, base_of: Callable[..., Base], tmp_path: Path) -> None:
-    sizes = {"sasrec": {"length": 50, "hidden": 256}, "caser": {"vertical": 4, "horizontal": 16}, "gru4rec": {"hidden": 128}}
-    base = base_of(kind, items=ITEMS, dim=64, **sizes[kind])
+    base = base_of(kind, items=ITEMS, dim=64, **REFERENCE[kind])
     write_template(base, tmp_path / "T")
     codes = np.random.default_rng(1).integers(0, 4, base.channels).astype(np.uint8)
     for adaptation in (Adaptation(), Adaptation(codes=codes)):

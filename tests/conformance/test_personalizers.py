@@ -4,7 +4,7 @@ Traps that are known: generators kept in plain Python lists never train and neve
 control on users who are random (everybody's).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,12 @@ from ossia.training.row_prior import choose_beta
 from ossia.types import Budget
 
 ALPHABETS = [(2, 4, 8), (0, 2, 4, 8)]
+
+
+@pytest.fixture(scope="module", params=["sasrec", "sasrec with valves"])
+def base(request: pytest.FixtureRequest, base_of: Callable[..., Base]) -> Base:
+    """Blocks of both kinds: what a personalizer knows of either are its slots."""
+    return base_of(request.param)
 
 
 @pytest.fixture(params=[(name, alphabet) for name in PERSONALIZERS for alphabet in ALPHABETS], ids=str)

@@ -49,5 +49,5 @@ def test_the_reference_rankers_codes_take_368_bytes_and_432_signed(reference_bas
     codes = np.random.default_rng(0).integers(0, 4, reference_base.channels).astype(np.uint8)
     data = encode_payload(reference_base, Adaptation(codes=codes), issued=1, expiry=2, sign=sign)
     assert len(data) == expected
-    decoded = decode_payload(reference_base, data, allow_unsigned=True, verify=lambda key, message, signature: True)
+    decoded = decode_payload(reference_base, data, allow_unsigned=True, verify=lambda header, message, signature: None)
     assert np.array_equal(decoded.adaptation.codes, codes)

@@ -1,11 +1,15 @@
-"""Caser and GRU4Rec by the command line, from data to a ranking without torch."""
+"""Caser, GRU4Rec and a SASRec with valves by the command line, from data to a ranking without torch."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-KINDS = {"caser": ("length=3", "vertical=2", "horizontal=4"), "gru4rec": ("length=6", "hidden=8")}
+KINDS = {
+    "caser": ("length=3", "vertical=2", "horizontal=4"),
+    "gru4rec": ("length=6", "hidden=8"),
+    "sasrec": ("length=6", "hidden=8", "valves=1"),
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -19,7 +23,7 @@ def test_a_backbone_by_name_trains_publishes_and_ranks(house, cli: Callable, tmp
     looked_at = cli("inspect", tmp_path / "base", "--json")
     assert looked_at.code == 0
     assert kind in looked_at.out
-    for runtime in ("numpy", "numpy_int8"):
+    for runtime in ("default", "numpy", "numpy_int8"):
         ranked = cli("rerank", tmp_path / "base", "--history", house.history, "--top", 3, "--runtime", runtime, "--json")
         assert ranked.code == 0, ranked.err
         assert len(ranked.result["ranking"]) == 3

@@ -23,7 +23,9 @@ def payload(house, cli: Callable, tmp_path_factory: pytest.TempPathFactory):
     profile = cli("profile", house.base, "--history", house.history, "--out", folder / "profile", "--json")
     budget = f"weight_bytes={_middle(Base.load(house.base))}"
     words = ("--personalizer", "chord", "--profile", folder / "profile", "--budget", budget, "--out", folder / "payload")
-    made = cli("personalize", house.base, *words, "--sequence", 7, "--days", 2, "--json")
+    keys = ("--keys", folder / "keys")
+    assert cli("keys", "make", folder / "keys").code == 0
+    made = cli("personalize", house.base, *words, *keys, "--sequence", 7, "--days", 2, "--json")
     assert (profile.code, made.code) == (0, 0), profile.err + made.err
     return folder / "payload", profile, made
 
@@ -61,6 +63,9 @@ def test_a_payload_keeps_the_budget_and_carries_what_was_asked(house, payload, c
     assert 0.97 * limit <= made.result["costs"]["weight_bytes"] <= limit
     seen = cli("inspect", house.base, "--payload", path, "--json").result
     assert seen["sequence"] == 7
+    assert (seen["key"], seen["signature"]) == (made.result["key"], "not checked")
+    trust = path.parent / "keys" / "keys.json"
+    assert cli("inspect", house.base, "--payload", path, "--trust", trust, "--json").result["signature"] == "holds"
     assert seen["expiry"] - seen["issued"] == 2 * 24 * 60 * 60
     assert sum(seen["channels_at_bits"].values()) == Base.load(house.base).channels
     assert seen["payload_bytes"] == path.stat().st_size == made.result["payload_bytes"]
@@ -74,9 +79,9 @@ def test_inspect_tells_people_the_same(house, payload, cli: Callable) -> None:
 
 
 def test_reranking_orders_the_candidates_and_reports_unknown_ones(house, payload, cli: Callable) -> None:
-    said = cli(
-        "rerank", house.base, "--payload", payload[0], "--history", house.history, "--candidates", house.candidates, "--json"
-    )
+    trust = ("--trust", payload[0].parent / "keys" / "keys.json")
+    words = ("--payload", payload[0], *trust, "--history", house.history, "--candidates", house.candidates, "--json")
+    said = cli("rerank", house.base, *words)
     ranking = said.result["ranking"]
     assert sorted(each["id"] for each in ranking) == ["i20", "i33", "i40", "i5", "i6", "nobody"]
     scores = [each["score"] for each in ranking[:-1]]
@@ -102,7 +107,8 @@ def test_an_empty_history_ranks_by_popularity(house, cli: Callable, tmp_path: Pa
 
 
 def test_a_process_without_torch_and_polars_ranks_the_same(house, payload, cli: Callable) -> None:
-    words = ["rerank", str(house.base), "--payload", str(payload[0]), "--history", str(house.history), "--json"]
+    trust = ["--trust", str(payload[0].parent / "keys" / "keys.json")]
+    words = ["rerank", str(house.base), "--payload", str(payload[0]), *trust, "--history", str(house.history), "--json"]
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH, *words], capture_output=True, text=True, timeout=60, check=False
     )

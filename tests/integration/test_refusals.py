@@ -135,7 +135,8 @@ def test_a_changed_manifest_that_still_reads_makes_another_base_for_which_no_pay
     shutil.copytree(house.base, tmp_path / "base")
     manifest = tmp_path / "base" / "manifest.json"
     manifest.write_bytes(manifest.read_bytes() + b"\n")
-    said = cli("rerank", tmp_path / "base", "--payload", tmp_path / "payload", "--history", house.history)
+    words = ("--payload", tmp_path / "payload", "--allow-unsigned", "--history", house.history)
+    said = cli("rerank", tmp_path / "base", *words)
     assert said.code == PAYLOAD
     assert "payload: base: expected" in said.err
 
@@ -151,7 +152,7 @@ def test_a_history_of_unknown_items_is_refused(house, cli: Callable, tmp_path: P
 def test_a_payload_that_ran_out_or_is_damaged_or_anothers_is_refused(house, cli: Callable, tmp_path: Path) -> None:
     cli("profile", house.base, "--history", house.history, "--out", tmp_path / "profile")
     words = ("--personalizer", "chord", "--profile", tmp_path / "profile", "--out", tmp_path / "payload")
-    rank = ("rerank", house.base, "--payload", tmp_path / "payload", "--history", house.history)
+    rank = ("rerank", house.base, "--payload", tmp_path / "payload", "--history", house.history, "--allow-unsigned")
 
     assert cli("personalize", house.base, *words, "--days", 0).code == 0
     assert "expiry" in cli(*rank).err
@@ -165,6 +166,31 @@ def test_a_payload_that_ran_out_or_is_damaged_or_anothers_is_refused(house, cli:
     assert cli(*rank).code == PAYLOAD
     assert cli("inspect", house.base, "--payload", tmp_path / "payload").code == PAYLOAD
     assert cli(*rank[:3], tmp_path / "no such file", *rank[4:]).code == ARTIFACT
+
+
+def test_a_payload_is_ranked_with_only_if_somebody_trusted_signed_it(house, cli: Callable, tmp_path: Path) -> None:
+    cli("profile", house.base, "--history", house.history, "--out", tmp_path / "profile")
+    words = ("--personalizer", "chord", "--profile", tmp_path / "profile", "--out", tmp_path / "payload")
+    rank = ("rerank", house.base, "--payload", tmp_path / "payload", "--history", house.history)
+    mine, trust = ("--keys", tmp_path / "mine"), ("--trust", tmp_path / "mine" / "keys.json")
+    made = cli("keys", "make", tmp_path / "mine", "--json").result
+
+    assert cli("personalize", house.base, *words).code == 0
+    assert "expected a signed payload" in cli(*rank, *trust).err
+
+    assert cli("personalize", house.base, *words, *mine).code == 0
+    assert cli(*rank, *trust).code == 0
+    assert "no key is trusted here" in cli(*rank, "--allow-unsigned").err
+    assert cli("keys", "make", tmp_path / "theirs").code == 0
+    assert cli(*rank, "--trust", tmp_path / "theirs" / "keys.json").code == PAYLOAD
+
+    assert cli("keys", "rotate", tmp_path / "mine").code == 0
+    assert cli(*rank, *trust).code == 0
+    listed = cli("keys", "revoke", tmp_path / "mine", made["keys"][0]["id"], "--json").result["keys"]
+    assert [key["state"] for key in listed] == ["revoked", "signs"]
+    assert "revoked" in cli(*rank, *trust).err
+    assert cli("personalize", house.base, *words, *mine).code == 0
+    assert cli(*rank, *trust).code == 0
 
 
 def test_a_profile_of_another_length_is_refused(house, cli: Callable, tmp_path: Path) -> None:

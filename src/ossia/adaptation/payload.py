@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.base import Base
 from ossia.adaptation.sections import (
+    DIGEST_BYTES,
     decode_codes,
     decode_delta,
     decode_gates,
@@ -23,7 +24,7 @@ from ossia.adaptation.sections import (
     encode_gates,
     encode_table,
 )
-from ossia.adaptation.wire import Reader
+from ossia.adaptation.wire import MAX_VARINT, Reader
 from ossia.errors import PayloadError
 
 MAGIC = b"OSSA"
@@ -35,9 +36,6 @@ GATES, CODES, DELTA, TABLE = 1, 2, 4, 8  # bits of "sections present"
 
 Sign = Callable[[bytes], bytes]
 """Message → 64 bytes of signature."""
-
-Verify = Callable[[int, bytes, bytes], bool]
-"""Key id, message, signature → whether the signature holds."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,10 @@ class Header:
     expiry: int
     key_id: int = 0
     signed: bool = False
+
+
+Verify = Callable[[Header, bytes, bytes], None]
+"""Header, message, signature → nothing, or `PayloadError` by name (`ossia.adaptation.keys.TrustedKeys.verify`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +133,7 @@ def decode_payload(base: Base, data: bytes, *, allow_unsigned: bool = False, ver
         base: the base at hand, with its table.
         data: the payload as it came.
         allow_unsigned: accept a payload without signature.
-        verify: checks a signature; without it a signed payload is refused, for nothing vouches for it.
+        verify: raises for a signature that does not hold; without it a signed payload is refused, for nothing vouches for it.
 
     Returns:
         the header and the adaptation.
@@ -140,6 +142,7 @@ def decode_payload(base: Base, data: bytes, *, allow_unsigned: bool = False, ver
         PayloadError: anything that is not the one right spelling of an adaptation for this base; names the field.
     """
     header, present = _decode_header(base, data)
+    _check_identity(base, header)
     end = len(data) - (SIGNATURE_BYTES if header.signed else 0)
     _check_signature(header, data[:end], data[end:], allow_unsigned, verify)
     reader = Reader(data[HEADER.size : end])
@@ -154,10 +157,28 @@ def decode_payload(base: Base, data: bytes, *, allow_unsigned: bool = False, ver
     return Payload(header, adaptation)
 
 
+def largest_payload(base: Base) -> int:
+    """Bound what any payload for a base can take, so that whoever fetches one knows when to stop reading.
+
+    Args:
+        base: the base at hand, with its table.
+
+    Returns:
+        bytes: every section at its largest. A delta of rank 255 can be longer than a dense one, a row at most
+        `MAX_VARINT` bytes.
+    """
+    slots = base.manifest.slots
+    low_rank = sum(255 * (slot.channels + slot.inputs) for slot in slots)
+    dense = sum(slot.channels * slot.inputs for slot in slots)
+    sections = len(base.manifest.gates) + base.channels + 2 + len(slots) + 2 * max(low_rank, dense)
+    rows = 1 + MAX_VARINT * (3 + len(base.table)) + DIGEST_BYTES
+    return HEADER.size + sections + rows + SIGNATURE_BYTES
+
+
 def _decode_header(base: Base, data: bytes) -> tuple[Header, int]:
     """Read the 80 bytes and hold them to the base at hand and to the length of the whole."""
     if len(data) < HEADER.size:
-        raise PayloadError(f"payload: expected at least {HEADER.size} bytes, got {len(data)}")
+        raise PayloadError(f"payload: expected at least {HEADER.size} bytes, got {len(data)}", "truncated")
     magic, version, flags, present, length, base_id, table_id, device_id, *numbers = HEADER.unpack_from(data)
     sequence, issued, expiry, key_id = numbers
     expected = HEADER.size + length + (SIGNATURE_BYTES if flags & 1 else 0)
@@ -165,23 +186,34 @@ def _decode_header(base: Base, data: bytes) -> tuple[Header, int]:
         raise PayloadError(f"header: expected {MAGIC!r} version {VERSION}, got {magic!r} version {version}")
     if flags > 1 or present > 15:
         raise PayloadError(f"header: expected known flags and sections, got flags {flags:#x}, sections {present:#x}")
-    if len(data) != expected:
-        raise PayloadError(f"payload: expected {expected:,} bytes by its header, got {len(data):,}")
-    if base_id != base.id[:16]:
-        raise PayloadError(f"base: expected a payload for base {base.id[:16].hex()}, got one for {base_id.hex()}")
-    if base.table.rows_at(table_id) is None:
-        raise PayloadError(f"table: expected a payload for table {base.table.id[:16].hex()}, got one for {table_id.hex()}")
+    if len(data) > min(expected, largest := largest_payload(base)):
+        bound = f"{expected:,} bytes by its header" if expected <= largest else f"at most {largest:,} bytes"
+        raise PayloadError(f"payload: expected {bound}, got {len(data):,}", "oversized")
+    if len(data) < expected:
+        raise PayloadError(f"payload: expected {expected:,} bytes by its header, got {len(data):,}", "truncated")
     if expiry < issued:
         raise PayloadError(f"expiry: expected no time before issued ({issued}), got {expiry}")
     return Header(base_id, table_id, device_id, sequence, issued, expiry, key_id, bool(flags & 1)), present
 
 
+def _check_identity(base: Base, header: Header) -> None:
+    """Refuse what was made for another base, or for a table that the one at hand is no successor of."""
+    if header.base_id != base.id[:16]:
+        raise PayloadError(
+            f"base: expected a payload for base {base.id[:16].hex()}, got one for {header.base_id.hex()}", "another_base"
+        )
+    if base.table.rows_at(header.table_id) is None:
+        raise PayloadError(
+            f"table: expected a payload for table {base.table.id[:16].hex()}, got one for {header.table_id.hex()}",
+            "another_table",
+        )
+
+
 def _check_signature(header: Header, message: bytes, signature: bytes, allow_unsigned: bool, verify: Verify | None) -> None:
     """Refuse what nobody vouches for, before a byte of the body is read."""
-    if not header.signed:
-        if not allow_unsigned:
-            raise PayloadError("signature: expected a signed payload, got an unsigned one")
-    elif verify is None:
-        raise PayloadError(f"signature: signed with key {header.key_id}, but there is no key here to check it with")
-    elif not verify(header.key_id, message, signature):
-        raise PayloadError(f"signature: expected one that holds for key {header.key_id}, got another")
+    if header.signed:
+        if verify is None:
+            raise PayloadError(f"signature: signed with key {header.key_id:08x}, and no key is trusted here", "unknown_key")
+        verify(header, message, signature)
+    elif not allow_unsigned:
+        raise PayloadError("signature: expected a signed payload, got an unsigned one", "unsigned")

@@ -4,6 +4,9 @@ It is the base's own user state for the history, computed on the device with the
 `profile_clip`, and sent as int8 values and one float32 scale: 68 bytes for 64 values. A user without history sends zeros.
 """
 
+import math
+import struct
+
 import numpy as np
 from jaxtyping import Float32
 
@@ -57,10 +60,9 @@ def decode_profile(data: bytes, dim: int) -> Profile:
     """
     if len(data) != dim + 4:
         raise PayloadError(f"profile: expected {dim + 4} bytes for {dim} values, got {len(data):,}")
-    values = np.frombuffer(data[:dim], np.int8)
-    scale = np.frombuffer(data[dim:], "<f4").astype(np.float32)[0]
-    if not (np.isfinite(scale) and scale >= 0) or np.signbit(scale):
+    (scale,) = struct.unpack_from("<f", data, dim)
+    if not 0 <= scale < math.inf or data[-1] & 0x80:  # the top bit is the sign, and −0 would be a second spelling of 0
         raise PayloadError(f"profile: expected a finite scale ≥ 0, got {scale}")
-    if (values == -128).any():
+    if b"\x80" in data[:dim]:
         raise PayloadError("profile: expected values −127 … 127, got −128")
-    return Profile(values, scale)
+    return Profile(np.frombuffer(data, np.int8, dim), np.float32(scale))

@@ -189,7 +189,9 @@ def decode_table(base: Base, table_id: bytes, reader: Reader) -> UInt8[np.ndarra
             raise PayloadError(f"table: expected each row once, got row {rows[codes[rows] > 0][0]} twice")
         codes[rows] = code
     if reader.take(DIGEST_BYTES, "table") != base.table.digest_rows(codes):
-        raise PayloadError("table: expected the digest of the rows at hand, got another: the rows named are not the ones here")
+        raise PayloadError(
+            "table: expected the digest of the rows at hand, got another: the rows named are not the ones here", "other_rows"
+        )
     return codes
 
 

@@ -97,9 +97,7 @@ class ItemTable:
         return len(self) if table_id == self.id[:16] else self.extends.get(table_id)
 
     def digest_rows(self, codes: UInt8[np.ndarray, " rows"]) -> bytes:
-        """Hash the exact bytes of the rows that `codes` names.
-
-        Width by width (2, 4, 8 bits), rows ascending, each row: its planes up to that width, then its float32 scale.
+        """Hash `row_bytes`.
 
         Args:
             codes: one width code per row, for this table or for the first rows of it.
@@ -107,13 +105,24 @@ class ItemTable:
         Returns:
             the SHA-256 digest, 32 bytes.
         """
-        digest = hashlib.sha256()
+        return hashlib.sha256(self.row_bytes(codes)).digest()
+
+    def row_bytes(self, codes: UInt8[np.ndarray, " rows"]) -> bytes:
+        """Return the exact bytes of the rows that `codes` names, as they travel beside a payload.
+
+        Args:
+            codes: one width code per row, for this table or for the first rows of it.
+
+        Returns:
+            width by width (2, 4, 8 bits), rows ascending, each row: its planes up to that width, then its float32 scale.
+        """
+        parts = []
         for code, bits in enumerate(WIDTHS[1:], start=1):
             rows = np.flatnonzero(codes == code)
             planes = [self.planes[f"plane{width}"][rows] for width in WIDTHS[1:] if width <= bits]
             scales = self.grid.scales[code - 1, rows, None].astype("<f4").view(np.uint8)
-            digest.update(np.hstack([*planes, scales]).tobytes())
-        return digest.digest()
+            parts.append(np.hstack([*planes, scales]).tobytes())
+        return b"".join(parts)
 
 
 def write_table(

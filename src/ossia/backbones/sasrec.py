@@ -9,12 +9,24 @@ the normalization before each branch (Xiong et al., ICML 2020, https://arxiv.org
     h     = h + contract(relu(expand(n)))                         n = norm(h)
     state = norm(h),   score_i = state · E[i]
 
+With `valves` a branch is let through channel by channel, as far as the stream before it says, and the feed-forward network
+multiplies two layers instead of cutting one off. These are the LiGR blocks (Borisyuk et al., https://arxiv.org/abs/2502.03417)
+that eSASRec (RecSys 2025) puts into a SASRec; a shape without them has no word of them:
+
+    h     = h + σ(attention_valve(h)) · output(attention(query(n), key(n), value(n)))
+    h     = h + σ(feed_forward_valve(h)) · contract(silu(expand(n)) · up(n))          silu(x) = x · σ(x)
+
+A valve is learned and belongs to the base. A gate is 0 or 1, belongs to an adaptation, and skips a branch with its valve.
+
 Positions count from the newest item: position 0 is always the last event, so cropping a history or padding it on the left
 moves nothing. There is no padding row: padding is masked out, not learned.
 
 The module knows nothing of personalization; its joints are those of every backbone (`backbone.py`).
 
 What it does not do: choose a loss, crop histories, skip absent items in the middle of a history, or rank (see `ranker.py`).
+
+Differences from the papers: every layer has a bias, and `hidden` is the width it says, also of the two layers that are
+multiplied (with valves a feed-forward network of the same `hidden` is half as large again).
 """
 
 from collections.abc import Iterator
@@ -31,9 +43,15 @@ from ossia.types import Slot
 BRANCHES = {"attention": ("query", "key", "value", "output"), "feed_forward": ("expand", "contract")}
 """The two residual branches of a block, and the slots of each in wire order."""
 
+VALVED_BRANCHES = {
+    "attention": ("query", "key", "value", "attention_valve", "output"),
+    "feed_forward": ("expand", "up", "feed_forward_valve", "contract"),
+}
+"""The same of a block with valves: what ends a branch still comes last."""
+
 
 class Block(nn.Module):
-    """One pre-norm transformer block: causal self-attention, then a feed-forward network, each a gated residual branch.
+    """One pre-norm transformer block: causal self-attention, then a feed-forward network, each a residual branch with a gate.
 
     Args:
         name: the block's published name, such as `blocks.0`; slots and gates are named below it.
@@ -41,16 +59,20 @@ class Block(nn.Module):
         heads: attention heads; head h owns channels `h·dim/heads … (h+1)·dim/heads − 1`.
         hidden: inner width of the feed-forward network.
         dropout: probability of dropping a value of a branch's output or of the hidden units, in training.
+        valves: whether valves let the branches through, and two layers are multiplied in the feed-forward network.
     """
 
-    def __init__(self, name: str, dim: int, heads: int, hidden: int, dropout: float) -> None:
+    def __init__(self, name: str, dim: int, heads: int, hidden: int, dropout: float, *, valves: bool = False) -> None:
         super().__init__()
-        self.name, self.heads = name, heads
+        self.name, self.heads, self.valves = name, heads, valves
         self.attention_norm = nn.LayerNorm(dim, eps=1e-5)
         self.query, self.key, self.value, self.output = (nn.Linear(dim, dim) for _ in range(4))
         self.feed_forward_norm = nn.LayerNorm(dim, eps=1e-5)
         self.expand = nn.Linear(dim, hidden)
         self.contract = nn.Linear(hidden, dim)
+        if valves:
+            self.up = nn.Linear(dim, hidden)
+            self.attention_valve, self.feed_forward_valve = (nn.Linear(dim, dim) for _ in range(2))
         self.dropout = Dropout(dropout)
 
     def forward(
@@ -76,15 +98,23 @@ class Block(nn.Module):
         key = self._heads(slot(f"{self.name}.key", self.key, n))
         value = self._heads(slot(f"{self.name}.value", self.value, n))
         mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=allowed)  # scales by 1/√(dim/heads)
-        return slot(f"{self.name}.output", self.output, mixed.transpose(1, 2).flatten(2))
+        return self._end("attention_valve", "output", h, mixed.transpose(1, 2).flatten(2), slot)
 
     def _heads(self, x: Tensor) -> Tensor:
         """`[batch, time, dim]` → `[batch, heads, time, dim/heads]`."""
         return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
     def _feed_forward(self, h: Tensor, slot: SlotJoint) -> Tensor:
-        inner = slot(f"{self.name}.expand", self.expand, self.feed_forward_norm(h)).relu()
-        return slot(f"{self.name}.contract", self.contract, self.dropout(inner))
+        n = self.feed_forward_norm(h)
+        inner = slot(f"{self.name}.expand", self.expand, n)
+        inner = nn.functional.silu(inner) * slot(f"{self.name}.up", self.up, n) if self.valves else inner.relu()
+        return self._end("feed_forward_valve", "contract", h, self.dropout(inner), slot)
+
+    def _end(self, valve: str, last: str, h: Tensor, x: Tensor, slot: SlotJoint) -> Tensor:
+        """Apply a branch's last layer to x, and let through what its valve lets, which reads the stream before the branch."""
+        opening = slot(f"{self.name}.{valve}", getattr(self, valve), h).sigmoid() if self.valves else None
+        branch = slot(f"{self.name}.{last}", getattr(self, last), x)
+        return branch if opening is None else opening * branch
 
 
 class SASRec(Backbone):
@@ -98,9 +128,10 @@ class SASRec(Backbone):
         heads: attention heads per block; divides `dim`.
         hidden: inner width of the feed-forward networks.
         dropout: probability of dropping a value in training; 0 to 1, 1 excluded.
+        valves: 1 for LiGR blocks, 0 for plain ones, whose shape does not name it.
 
     Raises:
-        UsageError: a size below 1, heads that don't divide `dim`, or a dropout out of range.
+        UsageError: a size below 1, heads that don't divide `dim`, valves that are neither, or a dropout out of range.
 
     Example:
         >>> model = SASRec(items=10, dim=8, length=5, blocks=1, heads=2, hidden=16).eval()
@@ -122,13 +153,18 @@ class SASRec(Backbone):
         heads: int = 2,
         hidden: int = 256,
         dropout: float = 0.2,
+        valves: int = 0,
     ) -> None:
         super().__init__()
         self.shape = {"items": items, "dim": dim, "length": length, "blocks": blocks, "heads": heads, "hidden": hidden}
+        self.shape |= {"valves": valves} if valves else {}
+        self.branches = VALVED_BRANCHES if valves else BRANCHES
         _check(self.shape, dropout)
         self.items = nn.Embedding(items, dim)
         self.positions = nn.Embedding(length, dim)
-        self.blocks = nn.ModuleList(Block(f"blocks.{i}", dim, heads, hidden, dropout) for i in range(blocks))
+        self.blocks = nn.ModuleList(
+            Block(f"blocks.{i}", dim, heads, hidden, dropout, valves=bool(valves)) for i in range(blocks)
+        )
         self.norm = nn.LayerNorm(dim, eps=1e-5)
         self.dropout = Dropout(dropout)
         for table in (self.items, self.positions):
@@ -171,17 +207,17 @@ class SASRec(Backbone):
         return states
 
     def slots(self) -> tuple[Slot, ...]:
-        """Name the adaptable weights, in wire order: query, key, value, output, expand, contract of each block."""
+        """Name the adaptable weights, in wire order: of each block those of its branches, one after the other."""
         return tuple(
             slot_of(f"{name}.{part}", getattr(block, part), f"{name}.{branch}")
             for name, block in self._named_blocks()
-            for branch, parts in BRANCHES.items()
+            for branch, parts in self.branches.items()
             for part in parts
         )
 
     def gates(self) -> tuple[str, ...]:
         """Name the residual branches that a gate can skip, in order: two a block."""
-        return tuple(f"{name}.{branch}" for name, _ in self._named_blocks() for branch in BRANCHES)
+        return tuple(f"{name}.{branch}" for name, _ in self._named_blocks() for branch in self.branches)
 
     def _named_blocks(self) -> Iterator[tuple[str, nn.Module]]:
         """Go through the blocks with their published names."""
@@ -198,5 +234,7 @@ def _allowed(pieces: Int[Tensor, "batch time"]) -> Bool[Tensor, "batch 1 time ti
 def _check(shape: dict[str, int], dropout: float) -> None:
     """Refuse sizes that make no network."""
     check_sizes(shape, dropout)
+    if shape.get("valves", 1) != 1:
+        raise UsageError(f"valves: expected 1 or 0, got {shape['valves']}")
     if shape["dim"] % shape["heads"]:
         raise UsageError(f"heads: expected a divisor of dim {shape['dim']}, got {shape['heads']}")

@@ -23,12 +23,14 @@ from ossia.cli.describe import describe
 from ossia.cli.device import inspect, profile, rerank
 from ossia.cli.export import export
 from ossia.cli.judge import evaluate
+from ossia.cli.keys import keys
 from ossia.cli.learn import publish, train
 from ossia.cli.logs import prepare
 from ossia.cli.output import say
+from ossia.cli.serve import serve
 from ossia.errors import OssiaError
 
-COMMANDS = (prepare, describe, train, publish, profile, personalize, inspect, rerank, export, evaluate)
+COMMANDS = (prepare, describe, train, publish, profile, personalize, inspect, rerank, export, evaluate, serve)
 EXTRAS = {
     "torch": "train",
     "polars": "train",
@@ -36,6 +38,10 @@ EXTRAS = {
     "onnxscript": "train",
     "matplotlib": "train",
     "onnxruntime": "serve",
+    "apsw": "serve",
+    "uvicorn": "serve",
+    "starlette": "serve",
+    "prometheus_client": "serve",
 }
 
 app = typer.Typer(
@@ -49,6 +55,7 @@ for command in COMMANDS:
     app.command()(command)
 bench.command("engine")(engine)
 app.add_typer(bench, name="bench")
+app.add_typer(keys, name="keys")
 
 
 @app.callback(invoke_without_command=True)

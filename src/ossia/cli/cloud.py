@@ -15,6 +15,7 @@ from ossia.cli.options import ANY_DEVICE_HEX, BaseArgument, BudgetOption, Device
 from ossia.cli.output import answer, count
 from ossia.errors import ArtifactError, PayloadError
 from ossia.files import write_whole
+from ossia.service.keychain import NOBODY, load_signer
 from ossia.service.personalizer import Personalizer
 from ossia.types import Budget, Profile
 
@@ -33,21 +34,33 @@ def personalize(
         int, typer.Option("--sequence", min=1, max=2**64 - 1, help="Grows with every payload of a device.")
     ] = 1,
     days: Annotated[float, typer.Option("--days", min=0, max=LONGEST_DAYS, help="How long it is valid.")] = 30,
+    keys: Annotated[Path | None, typer.Option("--keys", help="From `keys make`; left out: nobody signs.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make one user's version of the base: profile and budget in, payload out. Payloads are not signed yet.
+    """Make one user's version of the base: profile and budget in, payload out, signed with the newest key of --keys.
 
-    Example: ossia personalize base --profile profile.bin --budget weight_bytes=48000,table_bytes=20000 --out payload.bin
+    Example: ossia personalize base --profile profile.bin --budget weight_bytes=60000 --keys keys --out payload.bin
     """
     limits, device = Budget.parse(budget), parse_device_id(device_id)
     loaded = Base.load(base)
     user = _read_profile(profile, loaded.manifest.shape["dim"])
-    adaptation = Personalizer.load(loaded, personalizer).personalize(user, limits)
     now = int(time.time())
-    data = encode_payload(loaded, adaptation, device_id=device, sequence=sequence, issued=now, expiry=now + round(days * DAY_S))
+    signer = NOBODY if keys is None else load_signer(keys, now)
+    adaptation = Personalizer.load(loaded, personalizer).personalize(user, limits, signed=keys is not None)
+    data = encode_payload(
+        loaded,
+        adaptation,
+        device_id=device,
+        sequence=sequence,
+        issued=now,
+        expiry=min(now + round(days * DAY_S), signer.expiry),
+        key_id=signer.key_id,
+        sign=signer.sign,
+    )
     write_whole(out, data)
-    priced = costs(loaded, adaptation)
+    priced = costs(loaded, adaptation, signed=keys is not None)
     result = {"payload": out, "payload_bytes": len(data), "costs": priced, "sequence": sequence, "issued": now}
+    result["key"] = None if keys is None else f"{signer.key_id:08x}"
     kept = f"on the device {count(priced.weight_bytes, 'weight byte')}, {count(priced.table_bytes, 'table byte')}"
     answer(result, [f"{out}: {count(len(data), 'byte')}; {kept}"], as_json=as_json)
 
@@ -59,4 +72,4 @@ def _read_profile(path: Path, dim: int) -> Profile:
     except OSError as error:
         raise ArtifactError(f"{path}: expected a profile, got: {error.strerror or error}") from error
     except PayloadError as error:
-        raise PayloadError(f"{path}: {error}") from error
+        raise PayloadError(f"{path}: {error}", error.refusal) from error

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.base import Base
 from ossia.adaptation.cost import costs
+from ossia.adaptation.keys import TrustedKeys
 from ossia.adaptation.payload import Payload, decode_payload
 from ossia.adaptation.profile import encode_profile
 from ossia.cli.ids import Listed, name_some, parse_device_id, read_listed
@@ -22,6 +23,7 @@ from ossia.cli.options import (
     HistoryOption,
     JsonOption,
     RuntimeOption,
+    TrustOption,
 )
 from ossia.cli.output import answer, count, say
 from ossia.device.ranking import Ranking
@@ -70,11 +72,15 @@ def rerank(
     top: Annotated[int, typer.Option("--top", min=1, help="How many to show.")] = 10,
     runtime: RuntimeOption = "default",
     device_id: DeviceIdOption = ANY_DEVICE_HEX,
+    trust: TrustOption = None,
+    allow_unsigned: Annotated[
+        bool, typer.Option("--allow-unsigned", help="Accept a payload that nobody signed: only for one that you made yourself.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Rank candidates on the device: verify, decode and fold the payload, then score. Payloads may be unsigned for now.
+    """Rank candidates on the device: verify, decode and fold the payload, then score.
 
-    Example: ossia rerank base --payload payload.bin --history history.json --candidates candidates.json --top 5
+    Example: ossia rerank base --payload payload.bin --trust keys.json --history history.json --candidates candidates.json
 
     Example: ossia rerank base --history history.json --block sold-out.json
     """
@@ -84,7 +90,14 @@ def rerank(
         _whole(loaded, () if keep_seen else listed.ids) if candidates is None else _read_known(candidates, loaded, "candidates")
     )
     offered, unknown = _restrict(loaded, offered, block, allow)
-    session = open_session(loaded, parse_device_id(device_id), history=listed.rows, runtime=runtime, allow_unsigned=True)
+    session = open_session(
+        loaded,
+        parse_device_id(device_id),
+        history=listed.rows,
+        runtime=runtime,
+        allow_unsigned=allow_unsigned,
+        verify=None if trust is None else TrustedKeys.load(trust).verify,
+    )
     ranking = _rank(session, payload, offered, top)
     shown = list(_shown(loaded, offered, ranking))
     result = {"ranking": shown, "unknown_history": listed.unknown, "unknown_candidates": offered.unknown} | unknown
@@ -94,19 +107,25 @@ def rerank(
 def inspect(
     base: BaseArgument,
     payload: Annotated[Path | None, typer.Option("--payload", help="Say what this payload does to the base.")] = None,
+    trust: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a base holds, and what a payload would do to it.
+    """Say what a base holds, and what a payload would do to it; its signature is checked against --trust only.
 
-    Example: ossia inspect base --payload payload.bin
+    Example: ossia inspect base --payload payload.bin --trust keys.json
     """
     loaded = Base.load(base)
     result: dict[str, object] = _describe_base(loaded)
     if payload is None:
-        result |= _describe_costs(loaded, Adaptation())
+        result |= _describe_costs(loaded, Adaptation(), signed=False)
     else:
-        decoded = decode_file(loaded, payload)
-        result |= _describe_payload(decoded) | _describe_costs(loaded, decoded.adaptation)
+        decoded = decode_file(loaded, payload, trust)
+        signature = "none" if not decoded.header.signed else "not checked" if trust is None else "holds"
+        result |= (
+            {"signature": signature}
+            | _describe_payload(decoded)
+            | _describe_costs(loaded, decoded.adaptation, signed=decoded.header.signed)
+        )
     width = max(map(len, result))
     answer(result, (f"{name.ljust(width)}  {_plain(name, value)}" for name, value in result.items()), as_json=as_json)
 
@@ -146,7 +165,7 @@ def _rank(session: Session, payload: Path | None, offered: Listed, top: int) -> 
     if payload is not None:
         session, receipt = session.receive(_read_payload(payload), now)
         if not receipt.accepted:
-            raise PayloadError(f"{payload}: {receipt.reason}")
+            raise PayloadError(f"{payload}: {receipt.reason}", receipt.refusal or "malformed")
     return session.rank(Candidates(offered.rows), top, now)
 
 
@@ -171,24 +190,26 @@ def _read_payload(path: Path) -> bytes:
         raise ArtifactError(f"{path}: expected a payload, got: {error.strerror or error}") from error
 
 
-def decode_file(base: Base, path: Path) -> Payload:
-    """Decode a payload, and name its file in what may be wrong.
+def decode_file(base: Base, path: Path, trust: Path | None = None) -> Payload:
+    """Decode a payload to look at it or to work with it by hand, and name its file in what may be wrong.
 
     Args:
         base: the base that it is for.
-        path: the payload's file; it may be unsigned for now.
+        path: the payload's file; it may be unsigned.
+        trust: `keys.json`; None: any signature will do.
 
     Returns:
         the payload.
 
     Raises:
         ArtifactError: there is no such file.
-        PayloadError: its bytes are no payload for this base.
+        PayloadError: its bytes are no payload for this base, or nobody trusted signed it.
     """
+    verify = (lambda *_: None) if trust is None else TrustedKeys.load(trust).verify
     try:
-        return decode_payload(base, _read_payload(path), allow_unsigned=True)
+        return decode_payload(base, _read_payload(path), allow_unsigned=True, verify=verify)
     except PayloadError as error:
-        raise PayloadError(f"{path}: {error}") from error
+        raise PayloadError(f"{path}: {error}", error.refusal) from error
 
 
 def _describe_base(base: Base) -> dict[str, object]:
@@ -216,7 +237,7 @@ def _describe_payload(payload: Payload) -> dict[str, object]:
         "sequence": header.sequence,
         "issued": header.issued,
         "expiry": header.expiry,
-        "signed": header.signed,
+        "key": f"{header.key_id:08x}" if header.signed else None,
         "gates_on": None if adaptation.gates is None else int(adaptation.gates.sum()),
         "channels_at_bits": _histogram(adaptation.codes),
         "rows_at_bits": _histogram(adaptation.rows),
@@ -224,9 +245,9 @@ def _describe_payload(payload: Payload) -> dict[str, object]:
     }
 
 
-def _describe_costs(base: Base, adaptation: Adaptation) -> dict[str, object]:
+def _describe_costs(base: Base, adaptation: Adaptation, *, signed: bool) -> dict[str, object]:
     """Price an adaptation on a device that holds the base."""
-    priced = costs(base, adaptation)
+    priced = costs(base, adaptation, signed=signed)
     return {"weight_bytes": priced.weight_bytes, "table_bytes": priced.table_bytes, "payload_bytes": priced.payload_bytes}
 
 

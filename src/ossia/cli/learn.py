@@ -95,6 +95,8 @@ def train(
 
     Example: ossia train data --backbone sasrec --out run --epochs 50 --set dim=32
 
+    Example: ossia train data --out run --set blocks=1 --set heads=1 --set hidden=64 --set valves=1
+
     Example: ossia train data --teacher run --dim 16 --set distillation.top=50 --out student
 
     Example: ossia train data --refit run --out final

@@ -22,6 +22,9 @@ BudgetOption: TypeAlias = Annotated[
         help="What the device can afford: weight_bytes=…,table_bytes=…,download_bytes=…,latency_us=…; any of them.",
     ),
 ]
+TrustOption: TypeAlias = Annotated[
+    Path | None, typer.Option("--trust", metavar="FILE", help="keys.json from `keys make`: whose signature is accepted.")
+]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else there.")]
 
 ANY_DEVICE_HEX = "0" * 32

@@ -10,16 +10,16 @@ A gate that is 0 skips its layer. What no later line reads is not computed: the 
 memory alone.
 
 Precision is that of `layers.py`: h = h + output is a float32 addition; a step takes a_t, b_t and m_{t−1} in float32,
-computes in float64, σ(x) as ½ + ½ tanh(x / 2), and rounds m_t to float32 once. So b_t is computed from a memory in float32.
+computes in float64 and rounds m_t to float32 once. So b_t is computed from a memory in float32.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int
+from jaxtyping import Float32, Int
 
 from ossia.adaptation.apply import Weights
-from ossia.device.layers import Encoder, Norm, own_rows, take_layer, take_norm
+from ossia.device.layers import Encoder, Norm, own_rows, sigmoid, take_layer, take_norm
 from ossia.device.linear import Arithmetic, Linear
 
 
@@ -86,19 +86,6 @@ def update_memory(
     z, n = sigmoid(zi + zh), np.tanh(ni + sigmoid(ri + rh) * nh)
     updated: Float32[np.ndarray, " width"] = ((1 - z) * n + z * memory).astype(np.float32)
     return updated
-
-
-def sigmoid(x: Float64[np.ndarray, " width"]) -> Float64[np.ndarray, " width"]:
-    """Compute σ(x) = ½ + ½ tanh(x / 2), which never overflows.
-
-    Args:
-        x: any numbers.
-
-    Returns:
-        0 … 1.
-    """
-    result: Float64[np.ndarray, " width"] = 0.5 + 0.5 * np.tanh(0.5 * x)
-    return result
 
 
 def _layer(weights: Weights, name: str, arithmetic: Arithmetic) -> Layer:

@@ -1,10 +1,10 @@
-"""What the forwards of all backbones share: a layer norm, and how layers and rows come out of folded weights.
+"""What the forwards of all backbones share: a layer norm, σ, and how layers and rows come out of folded weights.
 
 Precision, normative for other engines. The stream and every layer's input and output are float32, and a layer is one of the
-two arithmetics of `linear.py`. A norm, an attention and the step of a recurrent unit take float32 and give float32, but
-compute in float64 between and round once at the end: their sums, roots and exponentials may then be taken in any order, by
-any library, and still give the same float32 (but for one value in some hundred millions). Everything else is one float32
-operation per element:
+two arithmetics of `linear.py`. A norm, an attention, the step of a recurrent unit and a product with a σ in it take float32 and
+give float32, but compute in float64 between, σ(x) as ½ + ½ tanh(x / 2), and round once at the end: their sums, roots and
+exponentials may then be taken in any order, by any library, and still give the same float32 (but for one value in some hundred
+millions). Everything else is one float32 operation per element:
 
     E[i] = values · scale      relu(x) = max(x, 0)
     norm(h) = (h − mean) / √(variance + 1e-5) · weight + bias           variance over dim, not dim − 1
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Float32, Float64, Int
 
 from ossia.adaptation.apply import Weights
 from ossia.device.linear import Arithmetic, Linear
@@ -71,6 +71,19 @@ def take_layer(weights: Weights, arithmetic: Arithmetic, *slots: str) -> Linear:
     panels = [weights.slots[name] for name in slots]
     stacked = Panel(np.concatenate([panel.values for panel in panels]), np.concatenate([panel.scale for panel in panels]))
     return arithmetic.linear(stacked, np.concatenate([weights.floats[f"{name}.bias"] for name in slots]))
+
+
+def sigmoid(x: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
+    """Compute σ(x) = ½ + ½ tanh(x / 2), which never overflows.
+
+    Args:
+        x: any numbers.
+
+    Returns:
+        0 … 1.
+    """
+    result: Float64[np.ndarray, "*shape"] = 0.5 + 0.5 * np.tanh(0.5 * x)
+    return result
 
 
 def own_rows(weights: Weights, items: Int[np.ndarray, " events"]) -> Float32[np.ndarray, "events dim"]:

@@ -7,12 +7,20 @@ Positions count from the newest item, which has number 0:
     h     = h + contract(relu(expand(n)))                     n = norm(h)
     state = norm(h)[newest]
 
-A gate that is 0 skips its line. What no later line reads is not computed: in the last attention that runs only the newest
-event looks, and after it only the newest is left. That is the same arithmetic on fewer rows, exactly, and saves a third.
+With valves each branch is let through by σ of a layer that reads the stream itself, and two layers are multiplied:
+
+    h     = h + σ(attention_valve(h)) · output(…)
+    h     = h + σ(feed_forward_valve(h)) · contract(silu(expand(n)) · up(n))          silu(x) = x σ(x)
+
+A gate that is 0 skips its line, and the valve in it. What no later line reads is not computed: in the last attention that runs
+only the newest event looks, and after it only the newest is left. That is the same arithmetic on fewer rows, exactly, and saves
+a third.
 
 Precision is that of `layers.py`; h = E + P and h = h + branch are float32 additions, and
 
     attention = softmax(q kᵀ / √(dim / heads)) v over the events up to the query's own     head j: channels j·dim/heads …
+
+σ(v) · b and silu(e) · u are each one float32 number, rounded from float64 once.
 """
 
 from dataclasses import dataclass
@@ -21,7 +29,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int
 
 from ossia.adaptation.apply import Weights
-from ossia.device.layers import Encoder, Norm, own_rows, take_layer, take_norm
+from ossia.device.layers import Encoder, Norm, own_rows, sigmoid, take_layer, take_norm
 from ossia.device.linear import Arithmetic, Linear
 
 
@@ -62,6 +70,7 @@ class Attention:
     query_key_value: Linear
     output: Linear
     heads: int
+    valve: Linear | None
 
     def __call__(
         self, h: Float32[np.ndarray, "newest dim"], stream: Float32[np.ndarray, "events dim"]
@@ -76,7 +85,7 @@ class Attention:
         np.exp(weights, out=weights)
         weights /= weights.sum(axis=2, keepdims=True)
         mixed = (weights @ value).transpose(1, 0, 2).reshape(h.shape)
-        return self.output(mixed.astype(np.float32))
+        return _let_through(self.valve, h, self.output(mixed.astype(np.float32)))
 
     def _split(self, x: Float32[np.ndarray, "events channels"]) -> Float64[np.ndarray, "3 heads events part"]:
         """Part queries, keys and values, and give each head its channels."""
@@ -85,16 +94,35 @@ class Attention:
 
 @dataclass(frozen=True, eq=False)
 class FeedForward:
-    """A position-wise branch: contract(relu(expand(norm(h))))."""
+    """A position-wise branch: contract(relu(expand(norm(h)))); `expand` is expand and up at once where there is a valve."""
 
     norm: Norm
     expand: Linear
     contract: Linear
+    valve: Linear | None
 
     def __call__(self, h: Float32[np.ndarray, "events dim"]) -> Float32[np.ndarray, "events dim"]:
         """Transform each row of h."""
         inner = self.expand(self.norm(h))
-        return self.contract(np.maximum(inner, 0, out=inner))
+        inner = np.maximum(inner, 0, out=inner) if self.valve is None else _multiply_halves(inner)
+        return _let_through(self.valve, h, self.contract(inner))
+
+
+def _multiply_halves(inner: Float32[np.ndarray, "events both"]) -> Float32[np.ndarray, "events hidden"]:
+    """Compute silu(expand) · up from both side by side."""
+    expanded, up = np.split(inner.astype(np.float64), 2, axis=1)
+    product: Float32[np.ndarray, "events hidden"] = (expanded * sigmoid(expanded) * up).astype(np.float32)
+    return product
+
+
+def _let_through(
+    valve: Linear | None, h: Float32[np.ndarray, "events dim"], branch: Float32[np.ndarray, "events dim"]
+) -> Float32[np.ndarray, "events dim"]:
+    """Let a branch through its valve, which reads the stream before the branch; wholly where there is none."""
+    if valve is None:
+        return branch
+    through: Float32[np.ndarray, "events dim"] = (sigmoid(valve(h).astype(np.float64)) * branch).astype(np.float32)
+    return through
 
 
 def _block(weights: Weights, name: str, arithmetic: Arithmetic) -> tuple[Attention | None, FeedForward | None]:
@@ -103,10 +131,13 @@ def _block(weights: Weights, name: str, arithmetic: Arithmetic) -> tuple[Attenti
     def layer(*parts: str) -> Linear:
         return take_layer(weights, arithmetic, *(f"{name}.{part}" for part in parts))
 
+    valves = "valves" in weights.shape
     attention = feed_forward = None
     if weights.gates[f"{name}.attention"]:
         norm, heads = take_norm(weights, f"{name}.attention_norm"), weights.shape["heads"]
-        attention = Attention(norm, layer("query", "key", "value"), layer("output"), heads)
+        valve = layer("attention_valve") if valves else None
+        attention = Attention(norm, layer("query", "key", "value"), layer("output"), heads, valve)
     if weights.gates[f"{name}.feed_forward"]:
-        feed_forward = FeedForward(take_norm(weights, f"{name}.feed_forward_norm"), layer("expand"), layer("contract"))
+        norm, expand = take_norm(weights, f"{name}.feed_forward_norm"), layer("expand", "up") if valves else layer("expand")
+        feed_forward = FeedForward(norm, expand, layer("contract"), layer("feed_forward_valve") if valves else None)
     return attention, feed_forward

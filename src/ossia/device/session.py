@@ -35,7 +35,7 @@ from ossia.adaptation.profile import make_profile
 from ossia.device.forward import usable_history
 from ossia.device.ranking import Ranking, rerank
 from ossia.device.runtimes import StateRanker, choose_runtime
-from ossia.errors import PayloadError, UsageError
+from ossia.errors import PayloadError, Refusal, UsageError
 from ossia.types import Candidates, History, Profile
 
 CLOCK_TOLERANCE: Final = 300
@@ -48,11 +48,13 @@ class Receipt:
 
     Attributes:
         accepted: whether they are in force from now on.
-        reason: why not; empty if they are.
+        reason: why not, in a sentence; empty if they are.
+        refusal: why not, in a word; None if they are.
     """
 
     accepted: bool
     reason: str = ""
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +135,7 @@ class Session:
             payload = decode_payload(self.base, data, allow_unsigned=self.allow_unsigned, verify=self.verify)
             self._check_wanted(payload.header, now)
         except PayloadError as error:
-            return self, Receipt(False, str(error))
+            return self, Receipt(False, str(error), error.refusal)
         return self._accept(payload), Receipt(True)
 
     def rank(
@@ -178,13 +180,15 @@ class Session:
     def _check_wanted(self, header: Header, now: int) -> None:
         """Raise PayloadError for a well-formed payload that is not for us, not for now, or not new."""
         if header.device_id not in (self.device_id, ANY_DEVICE):
-            raise PayloadError(f"device: expected a payload for {self.device_id.hex()}, got one for {header.device_id.hex()}")
+            expected = f"expected a payload for {self.device_id.hex()}, got one for {header.device_id.hex()}"
+            raise PayloadError(f"device: {expected}", "another_device")
         if header.issued > now + CLOCK_TOLERANCE:
-            raise PayloadError(f"issued: expected at most {CLOCK_TOLERANCE} s after {now}, got {header.issued}")
+            expected = f"expected at most {CLOCK_TOLERANCE} s after {now}, got {header.issued}"
+            raise PayloadError(f"issued: {expected}", "from_the_future")
         if now >= header.expiry:
-            raise PayloadError(f"expiry: expected a time after {now}, got {header.expiry}")
+            raise PayloadError(f"expiry: expected a time after {now}, got {header.expiry}", "expired")
         if header.sequence <= self.highest:
-            raise PayloadError(f"sequence: expected above {self.highest}, got {header.sequence}")
+            raise PayloadError(f"sequence: expected above {self.highest}, got {header.sequence}", "replayed")
 
     def _accept(self, payload: Payload) -> "Session":
         """Put a payload in force."""

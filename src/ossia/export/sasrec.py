@@ -5,6 +5,8 @@
     h     = h + contract(relu(expand(n)))                     n = norm(h), if its gate is on
     state = norm(h)[newest]
 
+With valves a branch is multiplied with σ(…_valve(h)), and relu(expand(n)) is silu(expand(n)) · up(n), silu(x) = x σ(x).
+
 After the last attention that runs only the newest event is left; which one that is, the gates say.
 """
 
@@ -65,10 +67,25 @@ def _attention(graph: Graph, *, base: Base, block: str, stream: str, start: str,
     mask = graph.op("Where", later, graph.number(-np.inf), graph.number(0.0))
     attended = graph.op("Softmax", graph.op("Add", match, mask), axis=-1)
     mixed = graph.op("Transpose", graph.op("MatMul", attended, split("value", everything, [1, 0, 2])), perm=[1, 0, 2])
-    return linear(graph, base, f"{block}.output", graph.reshape(mixed, -1, dim))
+    output = linear(graph, base, f"{block}.output", graph.reshape(mixed, -1, dim))
+    return _let_through(graph, base, f"{block}.attention_valve", graph.rows_from(stream, start), output)
 
 
 def _feed_forward(graph: Graph, *, base: Base, block: str, h: str) -> str:
     """Transform each row."""
-    inner = linear(graph, base, f"{block}.expand", norm(graph, f"{block}.feed_forward_norm", h))
-    return linear(graph, base, f"{block}.contract", graph.op("Relu", inner))
+    n = norm(graph, f"{block}.feed_forward_norm", h)
+    inner = linear(graph, base, f"{block}.expand", n)
+    if "valves" in base.manifest.shape:
+        silu = graph.op("Mul", inner, graph.op("Sigmoid", inner))
+        inner = graph.op("Mul", silu, linear(graph, base, f"{block}.up", n))
+    else:
+        inner = graph.op("Relu", inner)
+    contract = linear(graph, base, f"{block}.contract", inner)
+    return _let_through(graph, base, f"{block}.feed_forward_valve", h, contract)
+
+
+def _let_through(graph: Graph, base: Base, valve: str, h: str, branch: str) -> str:
+    """Multiply a branch with how far its valve opens on the rows of h; it is the branch itself where there are no valves."""
+    if "valves" not in base.manifest.shape:
+        return branch
+    return graph.op("Mul", graph.op("Sigmoid", linear(graph, base, valve, h)), branch)

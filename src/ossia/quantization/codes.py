@@ -27,8 +27,9 @@ def pack_codes(codes: UInt8[np.ndarray, " channels"]) -> bytes:
         >>> pack_codes(np.array([1, 2, 3], np.uint8)).hex()
         '39'
     """
-    quads = np.pad(codes, (0, -len(codes) % 4)).reshape(-1, 4)
-    return np.bitwise_or.reduce(quads << CODE_SHIFTS, axis=1).tobytes()
+    whole = np.pad(codes, (0, -len(codes) % 4)) if len(codes) % 4 else codes
+    first, second, third, fourth = whole.reshape(-1, 4).T
+    return (first | second << 2 | third << 4 | fourth << 6).tobytes()
 
 
 def unpack_codes(packed: bytes, channels: int) -> UInt8[np.ndarray, " channels"]:

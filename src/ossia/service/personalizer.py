@@ -12,9 +12,9 @@ network's matrix products do not change with their number (tests hold the bytes 
 exactly one answer: a graph exported at a fixed batch once dropped sixty of sixty-four in silence.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from ossia.adaptation.adaptation import Adaptation
-from ossia.adaptation.allocate import Device, Importance, allocate
+from ossia.adaptation.allocate import Device, Importance, Plan, make_plan
 from ossia.adaptation.base import Base
 from ossia.adaptation.manifests import Tensors, read_files, read_manifest, read_tensors
 from ossia.adaptation.personalizer_manifest import CONSTANT, MODEL, PersonalizerManifest, personalizer_folder
@@ -31,6 +31,9 @@ from ossia.types import Budget, Profile
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+
+PLANS = 16
+"""Budgets whose plans are kept: 200 kB each for the reference ranker, and about 300 bytes for each row of a large table."""
 
 FRESH = Device()
 """A device that holds the base and the table."""
@@ -165,10 +168,26 @@ class Personalizer:
         on = [FRESH] * len(profiles) if devices is None else devices
         if not len(profiles) == len(budgets) == len(on):
             raise UsageError(f"personalize: expected as many budgets and devices as the {len(profiles)} profiles")
+        plans = [self.plan(budget, device=device, signed=signed) for budget, device in zip(budgets, on, strict=True)]
+        return self.allocate_many(profiles, plans)
+
+    def allocate_many(self, profiles: Sequence[Profile], plans: Sequence[Plan]) -> list[Adaptation]:
+        """Choose many users' widths by plans made before.
+
+        Args:
+            profiles: one per user.
+            plans: one per user, from `plan`.
+
+        Returns:
+            one adaptation per user.
+
+        Raises:
+            UsageError: a profile of another length.
+        """
         channels = self.channel_importance(profiles)
         return [
-            self._allocate(Importance(row, self.row_importance(profile)), budget, device, signed)
-            for row, profile, budget, device in zip(channels, profiles, budgets, on, strict=True)
+            plan.allocate(Importance(row, self.row_importance(profile) if "rows" in plan.needs else None))
+            for row, profile, plan in zip(channels, profiles, plans, strict=True)
         ]
 
     def personalize_nobody(self, budget: Budget, *, device: Device = FRESH, signed: bool = False) -> Adaptation:
@@ -185,11 +204,33 @@ class Personalizer:
         Raises:
             BudgetError: nothing fits.
         """
-        return self._allocate(self.constant, budget, device, signed)
+        return self.plan(budget, device=device, signed=signed).allocate(self.constant)
 
-    def _allocate(self, importance: Importance, budget: Budget, device: Device, signed: bool) -> Adaptation:
-        """Hand over to the allocator."""
-        return allocate(self.base, importance, budget, alphabet=self.manifest.alphabet, device=device, signed=signed)
+    def plan(self, budget: Budget, *, device: Device = FRESH, signed: bool = False) -> Plan:
+        """Look up or make the plan for a budget.
+
+        Args:
+            budget: what the device can afford.
+            device: what is on it already, and how fast it is.
+            signed: leave room for a signature.
+
+        Returns:
+            the plan, for any number of users.
+
+        Raises:
+            BudgetError: nothing fits.
+            UsageError: `latency_us` without a cost table.
+        """
+        return self._fresh_plan(budget, signed) if device is FRESH else self._make_plan(budget, device, signed)
+
+    @cached_property
+    def _fresh_plan(self) -> Callable[[Budget, bool], Plan]:
+        """From budget and signed to the plan for a fresh device; the last few are kept, because devices come in a few kinds."""
+        return lru_cache(maxsize=PLANS)(lambda budget, signed: self._make_plan(budget, FRESH, signed))
+
+    def _make_plan(self, budget: Budget, device: Device, signed: bool) -> Plan:
+        """Work out what a budget means on a device."""
+        return make_plan(self.base, budget, alphabet=self.manifest.alphabet, device=device, signed=signed)
 
     @cached_property
     def _rows(self) -> Float32[np.ndarray, "rows dim"]:

@@ -10,7 +10,8 @@ peer's process sleeps while ours trains.
 
 What is not the same, because it is what is being compared: batches, the negatives (RecTools draws its own for every event,
 uniformly, and needs few; ours are shared by a batch and drawn by popularity, and cost little), step sizes, our running mean of
-the weights, and the inner width of the feed-forward networks, which RecTools' SASRec fixes at the width of the model.
+the weights, and the inner width of the feed-forward networks, which RecTools' SASRec fixes at the width of the model. Its
+blocks are plain, also where ours have valves.
 
 Every epoch is written down before the next one begins (`laps.jsonl`), both trainings keep checkpoints, and a race that is
 called again with the same settings goes on where it stopped.

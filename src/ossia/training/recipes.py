@@ -20,12 +20,12 @@ FULL_SOFTMAX_ITEMS = 5_000
 WINDOW = 50
 """Events in a training window of a backbone that reads fewer: its states are made each from its own last few events."""
 
-SIZES: dict[str, dict[str, int]] = {
-    "sasrec": {"length": 50, "blocks": 2, "heads": 2, "hidden": 256},
+SIZES: dict[str, dict[str, int | None]] = {
+    "sasrec": {"length": 50, "blocks": 2, "heads": 2, "hidden": 256, "valves": None},
     "caser": {"length": 5, "vertical": 4, "horizontal": 16},
     "gru4rec": {"length": 50, "layers": 1, "hidden": 128},
 }
-"""The sizes that each backbone has besides `dim`, and what they are where a recipe leaves them open."""
+"""The sizes that each backbone has besides `dim`, and what they are where a recipe leaves them open; None: then it has none."""
 
 
 DENSE_ITEMS = 100_000
@@ -64,6 +64,7 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         blocks: SASRec's transformer blocks.
         heads: SASRec's attention heads; divides `dim`.
         hidden: inner width of SASRec's feed-forward networks; width of GRU4Rec's memories.
+        valves: 1 for a SASRec of LiGR blocks (`backbones/sasrec.py`); None for the plain ones.
         layers: GRU4Rec's recurrent layers.
         vertical: Caser's vertical filters.
         horizontal: Caser's horizontal filters of each height.
@@ -93,6 +94,7 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     blocks: Size | None = None
     heads: Size | None = None
     hidden: Size | None = None
+    valves: Literal[1] | None = None
     layers: Size | None = None
     vertical: Size | None = None
     horizontal: Size | None = None
@@ -164,7 +166,8 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         chosen = {name: getattr(self, name) for name in dict.fromkeys(name for sizes in SIZES.values() for name in sizes)}
         for name in (name for name, value in chosen.items() if value is not None and name not in own):
             raise UsageError(f"recipe: expected a size that {self.backbone} has (dim, {', '.join(own)}), got {name}")
-        return {name: default if chosen[name] is None else chosen[name] for name, default in own.items()}
+        sizes = {name: default if chosen[name] is None else chosen[name] for name, default in own.items()}
+        return {name: size for name, size in sizes.items() if size is not None}
 
     @property
     def window(self) -> int:

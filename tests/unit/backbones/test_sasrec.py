@@ -15,9 +15,9 @@ from ossia.types import Slot
 ITEMS, LENGTH = 30, 8
 
 
-def make(seed: int = 0, *, dropout: float = 0.2) -> SASRec:
+def make(seed: int = 0, *, dropout: float = 0.2, valves: int = 0) -> SASRec:
     torch.manual_seed(seed)
-    model = SASRec(ITEMS, dim=8, length=LENGTH, blocks=2, heads=2, hidden=16, dropout=dropout)
+    model = SASRec(ITEMS, dim=8, length=LENGTH, blocks=2, heads=2, hidden=16, dropout=dropout, valves=valves)
     for parameter in model.parameters():  # large enough that every law could be broken visibly
         nn.init.normal_(parameter, std=0.5)
     return model.eval()
@@ -54,7 +54,13 @@ def test_position_0_is_the_newest_item(position: int) -> None:
 
 @pytest.mark.parametrize(
     ("sizes", "message"),
-    [({"dim": 0}, "dim"), ({"heads": 3}, "heads"), ({"dropout": 1.0}, "dropout"), ({"blocks": 0}, "blocks")],
+    [
+        ({"dim": 0}, "dim"),
+        ({"heads": 3}, "heads"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"blocks": 0}, "blocks"),
+        ({"valves": 2}, "valves"),
+    ],
 )
 def test_sizes_that_make_no_network_are_refused(sizes: dict[str, int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
@@ -96,6 +102,25 @@ def test_the_reference_ranker_has_its_published_slots_and_gates() -> None:
     assert BACKBONES[model.kind] is SASRec
 
 
+def test_with_valves_a_block_has_three_more_slots_under_the_same_gates() -> None:
+    model = SASRec(10, blocks=1, hidden=256, valves=1)
+    attention = ("query", "key", "value", "attention_valve", "output")
+    feed_forward = ("expand", "up", "feed_forward_valve", "contract")
+    assert [slot.name for slot in model.slots()] == [f"blocks.0.{part}" for part in (*attention, *feed_forward)]
+    assert [slot.gate for slot in model.slots()] == 5 * ["blocks.0.attention"] + 4 * ["blocks.0.feed_forward"]
+    assert model.slots()[6] == Slot("blocks.0.up", 256, 64, "blocks.0.feed_forward")
+    assert model.gates() == ("blocks.0.attention", "blocks.0.feed_forward")
+
+
+def test_a_closed_valve_lets_nothing_through() -> None:
+    model, history = make(valves=1), torch.tensor([[3, 1, 4]])
+    for valve in (model.get_submodule(f"blocks.0.{branch}_valve") for branch in ("attention", "feed_forward")):
+        nn.init.zeros_(valve.weight)  # type: ignore[arg-type]
+        nn.init.constant_(valve.bias, -200.0)  # type: ignore[arg-type]
+    skipped = model(history, gate=lambda name, branch: branch * ("blocks.0" not in name))
+    assert torch.equal(model(history), skipped)
+
+
 def test_every_slot_and_gate_passes_its_joint_once_in_the_forward() -> None:
     model, slots, gates = make(), [], []
 
@@ -134,7 +159,7 @@ def textbook(model: SASRec, history: Tensor) -> Tensor:
         + weight(f"{name}.bias")
     )
     linear: Callable[[str, Tensor], Tensor] = lambda name, x: x @ weight(f"{name}.weight").T + weight(f"{name}.bias")  # noqa: E731
-    time, dim, heads = len(history), model.shape["dim"], model.shape["heads"]
+    time, dim, heads, valves = len(history), model.shape["dim"], model.shape["heads"], "valves" in model.shape
     h = weight("items.weight")[history] + weight("positions.weight")[:time].flip(0)
     for block in (f"blocks.{index}" for index in range(model.shape["blocks"])):
         n = norm(f"{block}.attention_norm", h)
@@ -143,15 +168,20 @@ def textbook(model: SASRec, history: Tensor) -> Tensor:
             q, k, v = (linear(f"{block}.{part}", n)[:, own] for part in ("query", "key", "value"))
             scores = (q @ k.T / (dim / heads) ** 0.5).masked_fill(torch.ones(time, time).triu(1) > 0, -torch.inf)
             mixed.append(scores.softmax(-1) @ v)
-        h = h + linear(f"{block}.output", torch.cat(mixed, -1))
-        h = h + linear(f"{block}.contract", linear(f"{block}.expand", norm(f"{block}.feed_forward_norm", h)).relu())
+        attention = linear(f"{block}.output", torch.cat(mixed, -1))
+        h = h + (attention / (1 + (-linear(f"{block}.attention_valve", h)).exp()) if valves else attention)
+        n = norm(f"{block}.feed_forward_norm", h)
+        inner = linear(f"{block}.expand", n)
+        inner = inner / (1 + (-inner).exp()) * linear(f"{block}.up", n) if valves else inner.relu()
+        feed_forward = linear(f"{block}.contract", inner)
+        h = h + (feed_forward / (1 + (-linear(f"{block}.feed_forward_valve", h)).exp()) if valves else feed_forward)
     return norm("norm", h)
 
 
-@settings(max_examples=20)
-@given(history=histories, seed=st.integers(0, 3))
-def test_the_module_computes_its_equations(history: list[int], seed: int) -> None:
-    model = make(seed)
+@settings(max_examples=30)
+@given(history=histories, seed=st.integers(0, 3), valves=st.integers(0, 1))
+def test_the_module_computes_its_equations(history: list[int], seed: int, valves: int) -> None:
+    model = make(seed, valves=valves)
     expected = textbook(model, torch.tensor(history))
     assert (model(torch.tensor([history]))[0] - expected).abs().max() <= 1e-5 * expected.abs().max()
 

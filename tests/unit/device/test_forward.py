@@ -1,7 +1,8 @@
 """The numpy forward: against a slow one written from its docstring, and the laws of a history."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from math import exp, fsum, sqrt
+from math import exp, fsum, prod, sqrt, tanh
 
 import numpy as np
 import pytest
@@ -15,7 +16,23 @@ from ossia.device.sasrec import sasrec
 from ossia.quantization.grid import Panel, quantize_rows
 from ossia.types import ABSENT
 
+REFERENCE = {
+    "sasrec": {"items": 300, "dim": 64, "length": 50, "hidden": 256},
+    "sasrec with valves": {"items": 300, "dim": 64, "length": 50, "hidden": 64},
+}
 BOTH = pytest.mark.parametrize("arithmetic", [FLOAT, INTEGER], ids=["float", "integer"])
+
+
+@pytest.fixture(scope="module", params=REFERENCE)
+def small(request: pytest.FixtureRequest, base_of: Callable[..., Base]) -> Base:
+    """A tiny SASRec of either kind of blocks."""
+    return base_of(request.param)
+
+
+@pytest.fixture(scope="module", params=REFERENCE)
+def large(request: pytest.FixtureRequest, base_of: Callable[..., Base]) -> Base:
+    """One of the size that is used."""
+    return base_of(request.param, **REFERENCE[request.param])
 
 
 def adapted(base: Base, seed: int, gates: list[int] | None = None) -> Weights:
@@ -55,6 +72,14 @@ def slow_linear(x: np.ndarray, panel: Panel, bias: np.ndarray) -> np.ndarray:
     return sums * (rounded.scale[:, None] * panel.scale) + bias
 
 
+def slow_product(opened: np.ndarray, *factors: np.ndarray) -> np.ndarray:
+    """σ(opened) times the factors, one float32 number each."""
+    product = np.zeros_like(opened)
+    for place, x in np.ndenumerate(opened):
+        product[place] = (0.5 + 0.5 * tanh(float(x) / 2)) * prod(float(factor[place]) for factor in factors)
+    return product
+
+
 def slow_state(weights: Weights, items: np.ndarray) -> np.ndarray:
     def norm(name: str, h: np.ndarray) -> np.ndarray:
         return np.stack([slow_norm(row, weights.floats[f"{name}.weight"], weights.floats[f"{name}.bias"]) for row in h])
@@ -62,24 +87,29 @@ def slow_state(weights: Weights, items: np.ndarray) -> np.ndarray:
     def layer(name: str, x: np.ndarray) -> np.ndarray:
         return slow_linear(x, weights.slots[name], weights.floats[f"{name}.bias"])
 
+    valves = "valves" in weights.shape
     h = weights.history_rows.dequantize()[items] + weights.floats["positions.weight"][: len(items)][::-1]
     for index in range(weights.shape["blocks"]):
         block = f"blocks.{index}"
         if weights.gates[f"{block}.attention"]:
             n = norm(f"{block}.attention_norm", h)
             query, key, value = (layer(f"{block}.{part}", n) for part in ("query", "key", "value"))
-            h = h + layer(f"{block}.output", slow_attention(query, key, value, weights.shape["heads"]))
+            output = layer(f"{block}.output", slow_attention(query, key, value, weights.shape["heads"]))
+            h = h + (slow_product(layer(f"{block}.attention_valve", h), output) if valves else output)
         if weights.gates[f"{block}.feed_forward"]:
-            inner = layer(f"{block}.expand", norm(f"{block}.feed_forward_norm", h))
-            h = h + layer(f"{block}.contract", np.maximum(inner, 0))
+            n = norm(f"{block}.feed_forward_norm", h)
+            inner = layer(f"{block}.expand", n)
+            inner = slow_product(inner, layer(f"{block}.up", n), inner) if valves else np.maximum(inner, 0)
+            contract = layer(f"{block}.contract", inner)
+            h = h + (slow_product(layer(f"{block}.feed_forward_valve", h), contract) if valves else contract)
     return norm("norm", h)[-1]
 
 
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), events=st.integers(1, 6))
-def test_an_engine_written_from_the_docstring_gets_the_same_bits(base: Base, seed: int, events: int) -> None:
-    weights = adapted(base, seed)
-    items = np.random.default_rng(seed).integers(0, len(base.table), events)
+def test_an_engine_written_from_the_docstring_gets_the_same_bits(small: Base, seed: int, events: int) -> None:
+    weights = adapted(small, seed)
+    items = np.random.default_rng(seed).integers(0, len(small.table), events)
     assert user_state(weights, items, INTEGER).tobytes() == slow_state(weights, items).tobytes()
 
 
@@ -94,7 +124,8 @@ def full_state(weights: Weights, items: np.ndarray) -> np.ndarray:
     def layer(name: str, x: np.ndarray) -> np.ndarray:
         return x @ weights.slots[name].dequantize().T.astype(np.float64) + weights.floats[f"{name}.bias"]
 
-    heads, h = weights.shape["heads"], weights.history_rows.dequantize()[items].astype(np.float64)
+    heads, valves = weights.shape["heads"], "valves" in weights.shape
+    h = weights.history_rows.dequantize()[items].astype(np.float64)
     h = h + weights.floats["positions.weight"][: len(items)][::-1]
     for block in (f"blocks.{index}" for index in range(weights.shape["blocks"])):
         n = norm(f"{block}.attention_norm", h)
@@ -103,26 +134,30 @@ def full_state(weights: Weights, items: np.ndarray) -> np.ndarray:
         for q, k, v in zip(query, key, value, strict=True):
             share = np.exp(q @ k.T / sqrt(q.shape[1])) * np.tri(len(items))
             mixed.append(share / share.sum(axis=1, keepdims=True) @ v)
-        h = h + weights.gates[f"{block}.attention"] * layer(f"{block}.output", np.hstack(mixed))
-        inner = np.maximum(layer(f"{block}.expand", norm(f"{block}.feed_forward_norm", h)), 0)
-        h = h + weights.gates[f"{block}.feed_forward"] * layer(f"{block}.contract", inner)
+        opening = 1 / (1 + np.exp(-layer(f"{block}.attention_valve", h))) if valves else 1.0
+        h = h + weights.gates[f"{block}.attention"] * opening * layer(f"{block}.output", np.hstack(mixed))
+        n = norm(f"{block}.feed_forward_norm", h)
+        inner = layer(f"{block}.expand", n)
+        inner = inner / (1 + np.exp(-inner)) * layer(f"{block}.up", n) if valves else np.maximum(inner, 0)
+        opening = 1 / (1 + np.exp(-layer(f"{block}.feed_forward_valve", h))) if valves else 1.0
+        h = h + weights.gates[f"{block}.feed_forward"] * opening * layer(f"{block}.contract", inner)
     return norm("norm", h)[-1]
 
 
 @pytest.mark.parametrize("gates", [f"{number:04b}" for number in range(16)])
-def test_leaving_out_what_nobody_reads_changes_nothing_whatever_the_gates(reference_base: Base, gates: str) -> None:
-    weights = adapted(reference_base, int(gates, 2), [int(gate) for gate in gates])
+def test_leaving_out_what_nobody_reads_changes_nothing_whatever_the_gates(large: Base, gates: str) -> None:
+    weights = adapted(large, int(gates, 2), [int(gate) for gate in gates])
     for events in (1, 2, 17, 50):
-        items = np.random.default_rng(events).integers(0, len(reference_base.table), events)
+        items = np.random.default_rng(events).integers(0, len(large.table), events)
         expected = full_state(weights, items)
         assert np.abs(user_state(weights, items) - expected).max() <= 2e-6 * np.abs(expected).max()
 
 
-def test_int8_activations_stay_near_the_float_state(reference_base: Base) -> None:
-    weights = apply(reference_base, Adaptation())
+def test_int8_activations_stay_near_the_float_state(large: Base) -> None:
+    weights = apply(large, Adaptation())
     distances = []
     for seed in range(8):
-        items = np.random.default_rng(seed).integers(0, len(reference_base.table), 50)
+        items = np.random.default_rng(seed).integers(0, len(large.table), 50)
         exact, rounded = user_state(weights, items), user_state(weights, items, INTEGER)
         distances.append(np.linalg.norm(exact - rounded) / np.linalg.norm(exact))
     assert 1e-4 < np.mean(distances) < 0.02
@@ -197,6 +232,17 @@ def test_a_skipped_block_costs_no_layer_and_gives_what_zero_weights_give(base: B
     floats = {name: array * (name.removesuffix(".bias") not in off) for name, array in weights.floats.items()}
     silent = replace(weights, slots=slots, floats=floats, gates=dict.fromkeys(weights.gates, True))
     assert (user_state(silent, items, arithmetic) == user_state(weights, items, arithmetic)).all()
+
+
+def test_a_skipped_branch_takes_its_valve_with_it(base_of: Callable[..., Base]) -> None:
+    made: list[tuple[int, int]] = []
+
+    def linear(panel: Panel, bias: np.ndarray) -> object:
+        made.append(panel.values.shape)
+        return FLOAT.linear(panel, bias)
+
+    sasrec(adapted(base_of("sasrec with valves"), 4, [1, 0, 0, 1]), replace(FLOAT, linear=linear))
+    assert sorted(made) == sorted([(24, 8), (8, 8), (8, 8), (32, 8), (8, 8), (8, 16)])  # expand and up are one layer
 
 
 @given(history=st.lists(st.integers(-(2**40), 2**40) | st.integers(-2, 12), max_size=30), length=st.integers(1, 9))

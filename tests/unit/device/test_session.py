@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ossia.adaptation import Adaptation, Base, Dense, encode_payload, make_profile
+from ossia.adaptation import Adaptation, Base, Dense, Header, encode_payload, make_profile
 from ossia.device import Session, open_session
 from ossia.device.runtimes import RUNTIMES, choose_runtime
 from ossia.device.session import CLOCK_TOLERANCE
-from ossia.errors import UsageError
+from ossia.errors import PayloadError, UsageError
 from ossia.types import ABSENT, Candidates
 
 NOW, DAY = 1_800_000_000, 86_400
@@ -153,9 +153,10 @@ def test_unsigned_is_refused_unless_the_app_asks_for_it(base: Base) -> None:
 def test_a_signature_is_for_the_verifier_to_judge(base: Base, holds: bool) -> None:
     asked: list[int] = []
 
-    def verify(key_id: int, message: bytes, signature: bytes) -> bool:
-        asked.append(key_id)
-        return holds and message == data[:-64] and signature == b"s" * 64
+    def verify(header: Header, message: bytes, signature: bytes) -> None:
+        asked.append(header.key_id)
+        if not (holds and message == data[:-64] and signature == b"s" * 64):
+            raise PayloadError("signature: expected another", "forged")
 
     data = payload(base, sign=lambda message: b"s" * 64, key_id=3)
     _, receipt = open_mine(base, allow_unsigned=False, verify=verify).receive(data, NOW)

@@ -1,6 +1,7 @@
 """The service's half: a graph in onnxruntime, rows by retrieval, widths by the allocator; one answer for every request."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -8,56 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from ossia.adaptation import Base, Device, costs, make_profile
-from ossia.adaptation.allocate import GAIN
-from ossia.adaptation.manifests import tensor_bytes, write_files, write_manifest
-from ossia.adaptation.personalizer_manifest import PersonalizerManifest, personalizer_folder
+from ossia.adaptation import Base, Device, costs, encode_payload, make_profile
 from ossia.adaptation.prices import CostTable
 from ossia.errors import ArtifactError, BudgetError, UsageError
-from ossia.personalizers import Chord, weights_at
+from ossia.personalizers import Chord
+from ossia.service.keychain import load_signer, make_keys
 from ossia.service.personalizer import Personalizer
-from ossia.training.export import export_onnx
-from ossia.types import WIDTHS, Budget, Profile
+from ossia.types import Budget, Profile
 
 USERS = 64
-
-
-@pytest.fixture(scope="module")
-def chord(make_base) -> Chord:
-    """Hypernetworks that no longer are at their start, on the base that `published` is."""
-    base = make_base(seed=7)
-    weights = {name: stacked[-1] for name, stacked in weights_at(base, (8,)).items()}
-    torch.manual_seed(0)
-    made = Chord(base.manifest.slots, weights, 8, gains=dict(zip(WIDTHS[1:], GAIN[1:], strict=True)), hidden=16)
-    for parameter in made.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
-    return made.eval()
-
-
-@pytest.fixture(scope="module")
-def published(make_base, chord: Chord) -> Base:
-    """A base with a personalizer beside it, as `ossia.training.release` writes it."""
-    base = make_base(seed=7)
-    folder = personalizer_folder(base.path, "chord")
-    rng = np.random.default_rng(0)
-    shares = {"channels": rng.random(base.channels, np.float32), "rows": rng.random(len(base.table), np.float32)}
-    content = {"model.onnx": export_onnx(chord, 8), "constant.safetensors": tensor_bytes(shares), "history.jsonl": b"{}\n"}
-    manifest = PersonalizerManifest(
-        method="chord",
-        base=base.id.hex(),
-        profile_dim=8,
-        channels=base.channels,
-        alphabet=(2, 4, 8),
-        beta=0.5,
-        temperature=1.5,
-        recipe={},
-        data="",
-        versions={},
-        validation={},
-        files=write_files(folder, content),
-    )
-    write_manifest(folder / "manifest.json", manifest)
-    return base
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +61,27 @@ def test_importance_rows_are_equal_to_the_last_bit_in_every_batch_from_1_to_64(
     whole = personalizer.channel_importance(profiles)
     for size in range(1, USERS):
         assert personalizer.channel_importance(profiles[:size]).tobytes() == whole[:size].tobytes()
+
+
+@pytest.mark.parametrize("budget", ["weights", "both"])
+def test_a_users_signed_payload_has_the_same_bytes_in_every_batch_from_1_to_64(
+    published: Base, personalizer: Personalizer, tmp_path: Path, budget: str
+) -> None:
+    profiles, limits = draw_profiles(published), binding(published)
+    limits = limits if budget == "both" else Budget(weight_bytes=limits.weight_bytes)
+    make_keys(tmp_path, 2**32 - 1)
+    signer = load_signer(tmp_path, 0)
+
+    def payloads(users: int) -> list[bytes]:
+        adaptations = personalizer.personalize_many(profiles[:users], [limits] * users, signed=True)
+        assert len(adaptations) == users
+        spell = partial(encode_payload, published, issued=1, expiry=2, key_id=signer.key_id, sign=signer.sign)
+        return [spell(each) for each in adaptations]
+
+    whole = payloads(USERS)
+    assert len(set(whole)) > USERS // 2
+    for users in (1, 2, 3, 7, 16, 63):
+        assert payloads(users) == whole[:users]
 
 
 def test_different_users_get_different_codes(published: Base, personalizer: Personalizer) -> None:

@@ -25,6 +25,7 @@ SMALL = {
     "sasrec": BackboneRecipe(dim=16, length=6, blocks=1, heads=2, hidden=16),
     "caser": BackboneRecipe(backbone="caser", dim=16, length=3, vertical=2, horizontal=4),
     "gru4rec": BackboneRecipe(backbone="gru4rec", dim=16, length=6, hidden=16),
+    "sasrec with valves": BackboneRecipe(dim=16, length=6, blocks=1, heads=2, hidden=16, valves=1),
 }
 
 
@@ -38,7 +39,7 @@ def data() -> Dataset:
     return synthetic(200, 30, 9, predictability=0.9, seed=0, rules=1)
 
 
-@pytest.fixture(scope="module", params=BACKBONES)
+@pytest.fixture(scope="module", params=SMALL)
 def run(request: pytest.FixtureRequest, data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "RUN"
     list(train_backbone(data, recipe_of(request.param), path))
@@ -70,7 +71,8 @@ def test_an_interrupted_and_resumed_run_is_bit_identical(kind: str, data: Datase
 
 def test_a_published_base_ranks_as_it_was_trained_in_both_arithmetics(run: Path, base: Base, data: Dataset) -> None:
     cases, trained = leave_one_out(data.histories).test, load_run(run)
-    assert base.manifest.backbone == trained.recipe.backbone
+    assert (base.manifest.backbone, base.manifest.shape) == (trained.recipe.backbone, trained.backbone.shape)
+    assert base.manifest.shape.get("valves") == trained.recipe.valves
     in_torch = judge("torch", TorchRanker(trained.backbone), cases, data.items).ndcg(10)
     for name, runtime in NUMPY.items():
         on_device = judge(name, runtime(base, Adaptation()), cases, data.items).ndcg(10)
@@ -89,17 +91,31 @@ def test_a_personalizer_can_learn_on_any_base(base: Base, data: Dataset) -> None
 
 
 @pytest.mark.parametrize(
-    ("kind", "size"), [("caser", "heads"), ("caser", "layers"), ("gru4rec", "blocks"), ("sasrec", "vertical")]
+    ("kind", "size"),
+    [("caser", "heads"), ("caser", "layers"), ("gru4rec", "blocks"), ("gru4rec", "valves"), ("sasrec", "vertical")],
 )
 def test_a_size_that_the_backbone_does_not_have_is_refused_by_name(kind: str, size: str) -> None:
     with pytest.raises(UsageError, match=rf"recipe: expected a size that {kind} has \(dim, length, .*\), got {size}"):
-        msgspec.structs.replace(BackboneRecipe(backbone=kind), **{size: 2}).resolve(10)  # type: ignore[arg-type]
+        msgspec.structs.replace(BackboneRecipe(backbone=kind), **{size: 1}).resolve(10)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_a_recipe_that_says_nothing_makes_the_backbone_as_it_makes_itself(kind: str) -> None:
     recipe = BackboneRecipe(backbone=kind).resolve(10)  # type: ignore[arg-type]
     assert build(recipe, 10).shape == BACKBONES[kind](10).shape == {"items": 10, "dim": 64, **recipe.sizes}
+
+
+def test_a_sasrec_without_valves_is_what_it_was_and_never_names_them() -> None:
+    plain, valved = (build(BackboneRecipe(blocks=1, valves=valves).resolve(10), 10) for valves in (None, 1))
+    assert "valves" not in plain.shape
+    assert valved.shape == {**plain.shape, "valves": 1}
+    extra = {"up", "attention_valve", "feed_forward_valve"}
+    assert {name.split(".")[2] for name in set(valved.state_dict()) - set(plain.state_dict())} == extra
+
+
+def test_valves_are_there_or_not() -> None:
+    with pytest.raises(UsageError, match="recipe: Invalid enum value 2"):
+        BackboneRecipe(valves=2).resolve(10)  # type: ignore[arg-type]
 
 
 def test_what_a_backbone_reads_does_not_cut_what_it_trains_on() -> None:

@@ -1,0 +1,342 @@
+"""The service on the network: one ASGI app. The hot path is raw, everything else is thin Starlette.
+
+    POST /v1/payload              binary ask → binary reply (`ossia.adaptation.request`); a token names the device
+    JSON for people               `ossia.service.surface`, described at /openapi.json
+    GET  /v1/artifacts/SHA256     files of base and table, in ranges (`ossia.service.artifacts`)
+    GET  /v1/keys                 the public keys that sign payloads
+    GET  /health  /metrics
+
+A full queue is told before the body is read, with 503 and Retry-After; a body that is too long or too slow is not waited for.
+No request is logged: ids of devices are in no log and in no metric.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+import msgspec
+from prometheus_client import Counter
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
+
+from ossia.adaptation.payload import HEADER
+from ossia.adaptation.profile import decode_profile
+from ossia.adaptation.request import ASK, Ask, Reply, decode_ask, encode_reply
+from ossia.errors import BudgetError, PayloadError, UsageError
+from ossia.service.artifacts import files_of, serve_file
+from ossia.service.batching import Batcher
+from ossia.service.faults import RequestError
+from ossia.service.issue import Issuer, Order
+from ossia.service.metrics import Metrics
+from ossia.service.surface import (
+    Enrolled,
+    Enrolment,
+    Erased,
+    Feedback,
+    Health,
+    Kept,
+    Release,
+    SessionReply,
+    SessionRequest,
+    Strict,
+    openapi,
+)
+from ossia.service.tokens import Tokens, check_enrolment
+from ossia.types import Budget
+
+JSON_BYTES = 3_000_000  # of a body: ten thousand blocked ids of 256 characters, and some
+BODY_S = 5.0  # for a body to arrive
+BINARY = [(b"content-type", b"application/octet-stream"), (b"cache-control", b"no-store")]
+STATUS = ((BudgetError, 422, "budget"), (UsageError, 400, "malformed"))
+ELSEWHERE = ("another_base", "another_table")
+
+Document = TypeVar("Document", bound=Strict)
+
+
+@dataclass(frozen=True, eq=False)
+class Service:
+    """What the handlers share.
+
+    Attributes:
+        issuer: makes payloads.
+        tokens: tells devices apart.
+        keys: the bytes of keys.json.
+        personalizer: its name.
+        batcher: the queue before the issuer.
+        metrics: what the operator sees.
+        clock: seconds since 1970.
+    """
+
+    issuer: Issuer
+    tokens: Tokens
+    keys: bytes
+    personalizer: str
+    batcher: Batcher[Order, Reply]
+    metrics: Metrics = field(default_factory=Metrics)
+    clock: Callable[[], float] = time.time
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Be the ASGI app."""
+        if scope["type"] == "http" and scope["path"] == "/v1/payload" and scope["method"] == "POST":
+            await self._hot(scope, receive, send)
+        else:
+            await self._people(scope, receive, send)
+
+    async def _hot(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one binary ask."""
+        begun = time.perf_counter()
+        if self.batcher.full:  # the cheapest path of all: under a flood, what it costs is taken from those who are served
+            await self._refuse(send)
+            return
+        try:
+            reply = encode_reply(await self._issue_binary(scope, receive))
+        except Exception as error:
+            await self._fail(error)(scope, receive, send)
+            return
+        self.metrics.payloads.inc()
+        self.metrics.respond("payload", 200)
+        self.metrics.seconds.observe(time.perf_counter() - begun)
+        headers = [*BINARY, (b"content-length", b"%d" % len(reply))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": reply})
+
+    async def _refuse(self, send: Send) -> None:
+        """Say that the queue is full, in words prepared before."""
+        start, body, count = self._full
+        count.inc()
+        await send(start)
+        await send(body)
+
+    @cached_property
+    def _full(self) -> tuple[Message, Message, Counter]:
+        """The response to who comes when the queue is full, and its series."""
+        refusal = refusal_response(self.batcher.refusal())
+        start: Message = {"type": "http.response.start", "status": refusal.status_code, "headers": refusal.raw_headers}
+        return start, {"type": "http.response.body", "body": refusal.body}, self.metrics.refusals.labels("overloaded")
+
+    async def _issue_binary(self, scope: Scope, receive: Receive) -> Reply:
+        """Read an ask and wait for its reply."""
+        now = int(self.clock())
+        token = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        device = self.tokens.read(token.removeprefix(b"Bearer ").decode("latin-1"), now)
+        dim = self.issuer.base.manifest.shape["dim"]
+        body = await read_body(receive, ASK.size + dim + 4)
+        return await self.batcher.submit(Order(device, decode_ask(body, dim), now))
+
+    def _fail(self, error: Exception) -> Response:
+        """Turn what was raised into a response, and count it."""
+        status, name = describe(error)
+        self.metrics.refusals.labels(name).inc()
+        self.metrics.respond("refused", status)
+        if status == 500:
+            raise error  # the server answers 500, and a traceback in the log means a fault of ours
+        return refusal_response(error)
+
+    @cached_property
+    def _people(self) -> Starlette:
+        """The app for everything but the hot path."""
+        return Starlette(routes=self._routes(), lifespan=self._live)
+
+    def _routes(self) -> list[Route]:
+        """List the routes."""
+        files = files_of(self.issuer.base)
+
+        async def artifact(request: Request) -> Response:
+            return await serve_file(request, files)
+
+        return [
+            Route("/v1/devices", self._guard("devices", self._enroll), methods=["POST"]),
+            Route("/v1/devices", self._guard("devices", self._erase), methods=["DELETE"]),
+            Route("/v1/session", self._guard("session", self._session), methods=["POST"]),
+            Route("/v1/feedback", self._guard("feedback", self._feedback), methods=["POST"]),
+            Route("/v1/release", self._guard("release", self._release)),
+            Route("/v1/keys", self._guard("keys", self._keys)),
+            Route("/v1/artifacts/{address}", self._guard("artifacts", artifact)),
+            Route("/health", self._guard("health", self._health)),
+            Route("/metrics", self._page),
+            Route("/openapi.json", self._openapi),
+        ]
+
+    def _guard(self, route: str, handler: Callable[[Request], Awaitable[Any]]) -> Callable[[Request], Awaitable[Response]]:
+        """Wrap a handler: documents become JSON, errors become answers, everything is counted."""
+
+        async def guarded(request: Request) -> Response:
+            try:
+                answer = await handler(request)
+            except Exception as error:
+                return self._fail(error)
+            response = answer if isinstance(answer, Response) else json_response(answer)
+            self.metrics.respond(route, response.status_code)
+            return response
+
+        return guarded
+
+    async def _enroll(self, request: Request) -> Enrolled:
+        """Take a device in."""
+        ask, now = await read_document(request, Enrolment), int(self.clock())
+        public = bytes.fromhex(ask.public)
+        device = check_enrolment(public, ask.at, bytes.fromhex(ask.signature), now)
+        known = await asyncio.wrap_future(self.issuer.store.enroll(device, public, now))
+        return Enrolled(device=device.hex(), token=self.tokens.make(device, now), sequence=known.sequence)
+
+    async def _erase(self, request: Request) -> Erased:
+        """Forget the device that asks."""
+        return Erased(erased=await asyncio.wrap_future(self.issuer.store.erase(self._device(request))))
+
+    async def _session(self, request: Request) -> SessionReply:
+        """Personalize, in JSON."""
+        device, base = self._device(request), self.issuer.base
+        ask = await read_document(request, SessionRequest)
+        profile = decode_profile(bytes.fromhex(ask.profile), base.manifest.shape["dim"])
+        held = [bytes.fromhex(told)[:16] if told is not None else ours for told, ours in
+                ((ask.base, base.id[:16]), (ask.table, base.table.id[:16]))]  # fmt: skip
+        binary = Ask(held[0], held[1], Budget(**msgspec.structs.asdict(ask.budget)), profile, candidates=ask.candidates)
+        block = frozenset(base.table.row_of[item] for item in ask.block if item in base.table.row_of)
+        reply = await self.batcher.submit(Order(device, binary, int(self.clock()), block))
+        self.metrics.payloads.inc()
+        *_, sequence, _, expiry, _ = HEADER.unpack_from(reply.payload)
+        shown = tuple(base.table.ids[row] for row in reply.candidates.tolist())
+        return SessionReply(payload=reply.payload.hex(), sequence=sequence, expiry=expiry, candidates=shown)
+
+    async def _feedback(self, request: Request) -> Kept:
+        """Keep what a user chose to tell."""
+        device, told = self._device(request), await read_document(request, Feedback)
+        events = [item.encode() for item in told.events]
+        return Kept(kept=await asyncio.wrap_future(self.issuer.store.add_feedback(device, int(self.clock()), events)))
+
+    async def _release(self, _request: Request) -> Release:
+        """Say what is served."""
+        base = self.issuer.base
+        key = f"{self.issuer.signer.key_id:08x}"
+        return Release(base=base.id.hex(), table=base.table.id.hex(), personalizer=self.personalizer, keys=(key,))
+
+    async def _keys(self, _request: Request) -> Response:
+        """Give out the public keys; a device needs a better reason than this to trust them."""
+        return Response(self.keys, media_type="application/json")
+
+    async def _health(self, _request: Request) -> Health:
+        """Say how the service is."""
+        return Health(status="ok", in_flight=self.batcher.in_flight, **self.issuer.store.counts())
+
+    async def _page(self, _request: Request) -> Response:
+        """Write the metrics."""
+        self.metrics.in_flight.set(self.batcher.in_flight)
+        return Response(self.metrics.page(), media_type="text/plain; version=0.0.4")
+
+    async def _openapi(self, _request: Request) -> Response:
+        """Describe the JSON surface."""
+        return json_response(openapi())
+
+    def _device(self, request: Request) -> bytes:
+        """Say which device asks."""
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        return self.tokens.read(token, int(self.clock()))
+
+    @asynccontextmanager
+    async def _live(self, _app: Starlette) -> AsyncIterator[None]:
+        """Close queue and store when the server stops."""
+        yield
+        self.batcher.close()
+        await asyncio.to_thread(self.issuer.store.close)
+
+
+async def read_body(receive: Receive, most: int) -> bytes:
+    """Read a request's body.
+
+    Args:
+        receive: ASGI's.
+        most: bytes that it may have.
+
+    Returns:
+        the body.
+
+    Raises:
+        RequestError: it has more, did not arrive in time, or the caller went away.
+    """
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(BODY_S):
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise RequestError(408, "too_slow", "body: expected its end, but the caller went away")
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > most:
+                    raise RequestError(413, "too_large", f"body: expected at most {most:,} bytes, got more")
+                if not message.get("more_body"):
+                    return b"".join(parts)
+    except TimeoutError:
+        raise RequestError(408, "too_slow", f"body: expected its end within {BODY_S:.0f} s") from None
+
+
+async def read_document(request: Request, document: type[Document]) -> Document:
+    """Read a JSON document.
+
+    Args:
+        request: with a body.
+        document: which kind is expected.
+
+    Returns:
+        the document.
+
+    Raises:
+        UsageError: not JSON, or another document; says where.
+    """
+    try:
+        return msgspec.json.decode(await read_body(request.receive, JSON_BYTES), type=document)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UsageError(f"body: {error}") from error
+
+
+def describe(error: Exception) -> tuple[int, str]:
+    """Give an error its HTTP status and its name.
+
+    Args:
+        error: what was raised.
+
+    Returns:
+        status and name; 500 for a fault of ours.
+    """
+    if isinstance(error, RequestError):
+        return error.status, error.name
+    if isinstance(error, PayloadError):
+        return 409 if error.refusal in ELSEWHERE else 400, error.refusal
+    return next(((status, name) for kind, status, name in STATUS if isinstance(error, kind)), (500, "fault"))
+
+
+def refusal_response(error: Exception) -> Response:
+    """Say what is wrong with a request, and when to come again.
+
+    Args:
+        error: what was raised, no fault of ours.
+
+    Returns:
+        the response.
+    """
+    status, name = describe(error)
+    again = getattr(error, "retry_after_s", 0)
+    headers = {"retry-after": str(again)} if again else {}
+    return json_response({"name": name, "error": str(error)}, status, headers)
+
+
+def json_response(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer with JSON.
+
+    Args:
+        document: what to say.
+        status: HTTP's.
+        headers: more headers.
+
+    Returns:
+        the response, never cached.
+    """
+    headers = {"cache-control": "no-store"} | dict(headers or {})
+    return Response(msgspec.json.encode(document), status, headers, "application/json")

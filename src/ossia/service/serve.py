@@ -1,0 +1,79 @@
+"""From a folder to a running service: `ossia serve BASE --data DIR` in a function.
+
+    DIR/service.db     devices, sequences, feedback, the secret of tokens
+    DIR/keys/          signing keys, made with the first start
+
+One process and one base. It listens when everything is loaded and warm, and stops within five seconds of SIGTERM: no new
+requests, those in flight are answered, the store is closed.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from ossia.adaptation.base import Base
+from ossia.service.app import Service
+from ossia.service.batching import Batcher
+from ossia.service.issue import Issuer
+from ossia.service.keychain import LIST, load_signer, make_keys
+from ossia.service.personalizer import Personalizer
+from ossia.service.store import Store
+from ossia.service.tokens import SECRET_BYTES, Tokens
+
+KEY_LIFE_S = 90 * 86_400
+STOP_S = 4  # for requests in flight; a second is left for the store
+SWITCH_S = 0.0005  # how long a batch may keep the loop from the interpreter: fast refusals need it sooner than Python's 5 ms
+
+
+def open_service(
+    base: Path, data: Path, *, personalizer: str = "chord", batch: int = 32, waiting: int = 128, deadline_s: float = 1.0
+) -> Service:
+    """Load everything that a service needs.
+
+    Args:
+        base: a published base with a personalizer.
+        data: the service's own folder; made if it is missing.
+        personalizer: one of the base's.
+        batch: asks that are worked on together, at most.
+        waiting: asks that may wait; more are refused.
+        deadline_s: from an ask to its answer.
+
+    Returns:
+        the app; its store is open.
+
+    Raises:
+        ArtifactError: a file of the base, the store or the keys is missing or damaged.
+        UsageError: the base has no such personalizer.
+    """
+    loaded = Personalizer.load(Base.load(base), personalizer)
+    keys, now = data / "keys", int(time.time())
+    if not (keys / LIST).exists():
+        make_keys(keys, now + KEY_LIFE_S)
+    signer = load_signer(keys, now)
+    store = Store(data)
+    secret = store.get("token_secret")
+    if secret is None:
+        secret = os.urandom(SECRET_BYTES)
+        store.set("token_secret", secret).result()
+    issuer = Issuer(loaded, signer, store)
+    batcher = Batcher(issuer.issue, batch=batch, waiting=waiting, deadline_s=deadline_s)
+    return Service(issuer, Tokens(secret), (keys / LIST).read_bytes(), personalizer, batcher)
+
+
+def run_service(service: Service, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        service: the app.
+        host: the address to listen on.
+        port: the port; 0 takes any that is free.
+    """
+    import uvicorn
+
+    sys.setswitchinterval(SWITCH_S)
+    config = uvicorn.Config(
+        service, host=host, port=port, access_log=False, log_level="warning", server_header=False, date_header=False,
+        timeout_graceful_shutdown=STOP_S, timeout_keep_alive=30, backlog=1024,
+    )  # fmt: skip
+    uvicorn.Server(config).run()

@@ -1,0 +1,265 @@
+"""Attacks on a device that trusts one key: each is refused by its own name, and each check is missed when it is taken out."""
+
+import ast
+import inspect
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from ossia.adaptation import Adaptation, Base, encode_payload
+from ossia.adaptation import payload as payload_module
+from ossia.adaptation.keys import TrustedKeys, key_id
+from ossia.adaptation.payload import HEADER, largest_payload
+from ossia.adaptation.sections import decode_table
+from ossia.device import Session, open_session
+from ossia.device.session import CLOCK_TOLERANCE
+from ossia.errors import PayloadError, Refusal
+from ossia.files import write_whole
+from ossia.service.keychain import LIST, Signer, load_signer, make_keys, revoke_key, rotate_keys
+from ossia.types import Candidates
+
+NOW, DAY = 1_800_000_000, 86_400
+ME, YOU = bytes(range(16)), bytes(range(1, 17))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A device with a payload in force, and everything an attacker may have got hold of."""
+
+    base: Base
+    other_base: Base
+    longer_base: Base
+    session: Session
+    signer: Signer
+    old: Signer
+    revoked: Signer
+    stranger: Signer
+
+
+@pytest.fixture(scope="module")
+def scene(make_base, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    base, folder = make_base(), tmp_path_factory.mktemp("keys")
+    make_keys(folder / "mine", NOW + DAY // 2)
+    old = load_signer(folder / "mine", NOW)
+    rotate_keys(folder / "mine", NOW + 30 * DAY)
+    revoked = load_signer(folder / "mine", NOW)
+    rotate_keys(folder / "mine", NOW + 90 * DAY)
+    revoke_key(folder / "mine", revoked.key_id)
+    make_keys(folder / "theirs", NOW + 90 * DAY)
+    signer, stranger = load_signer(folder / "mine", NOW), load_signer(folder / "theirs", NOW)
+    session = open_session(base, ME, history=np.array([4, 17, 30]), verify=TrustedKeys.load(folder / "mine" / LIST).verify)
+    table = replace(base.table, grid=replace(base.table.grid, scales=2 * base.table.grid.scales))
+    altered = replace(base, table=table)
+    session, receipt = session.receive(signed(base, signer, every=3, sequence=5), NOW)
+    assert receipt.accepted
+    return Scene(base, make_base(seed=1), altered, session, signer, old, revoked, stranger)
+
+
+def signed(base: Base, signer: Signer, every: int = 2, **header: object) -> bytes:
+    """Make a payload that changes every ranking: every so many-th row is left out."""
+    rows = ((np.arange(len(base.table)) % every > 0) * 3).astype(np.uint8)
+    adaptation = Adaptation(codes=np.full(base.channels, 1, np.uint8), rows=rows)
+    fields = {"device_id": ME, "sequence": 9, "issued": NOW - 10, "expiry": NOW + DAY, "key_id": signer.key_id} | header
+    return encode_payload(base, adaptation, sign=signer.sign, **fields)  # type: ignore[arg-type]
+
+
+def shown(session: Session) -> tuple[bytes, bytes]:
+    ranking = session.rank(Candidates(np.arange(len(session.base.table))), None, NOW)
+    return ranking.items.tobytes(), ranking.scores.tobytes()
+
+
+def flip(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+ATTACKS: dict[str, tuple[Refusal, Callable[[Scene], bytes]]] = {
+    "a byte of the body changed": ("forged", lambda it: flip(_good(it), HEADER.size)),
+    "a byte of the signature changed": ("forged", lambda it: flip(_good(it), len(_good(it)) - 1)),
+    "signed by a stranger under our key's id": ("forged", lambda it: signed(it.base, it.stranger, key_id=it.signer.key_id)),
+    "signed by a stranger": ("unknown_key", lambda it: signed(it.base, it.stranger)),
+    "signed with a revoked key": ("revoked_key", lambda it: signed(it.base, it.revoked)),
+    "valid for longer than its key": ("outlived_key", lambda it: signed(it.base, it.old, expiry=NOW + DAY)),
+    "the signature taken off": ("unsigned", lambda it: _without_signature(_good(it))),
+    "for another device": ("another_device", lambda it: signed(it.base, it.signer, device_id=YOU)),
+    "for another base": ("another_base", lambda it: signed(it.other_base, it.signer)),
+    "for another table": (
+        "another_table",
+        lambda it: signed(replace(it.base, table=replace(it.base.table, id=bytes(32))), it.signer),
+    ),
+    "for rows of other bytes": ("other_rows", lambda it: signed(it.longer_base, it.signer)),
+    "the payload in force once more": ("replayed", lambda it: signed(it.base, it.signer, sequence=5)),
+    "an older sequence": ("replayed", lambda it: signed(it.base, it.signer, sequence=4)),
+    "expired": ("expired", lambda it: signed(it.base, it.signer, expiry=NOW)),
+    "from the future": ("from_the_future", lambda it: signed(it.base, it.signer, issued=NOW + CLOCK_TOLERANCE + 1)),
+    "cut in the header": ("truncated", lambda it: _good(it)[:50]),
+    "cut in the body": ("truncated", lambda it: _good(it)[:-65]),
+    "nothing at all": ("truncated", lambda it: b""),
+    "a byte too long": ("oversized", lambda it: _good(it) + b"\0"),
+    "a length beyond any payload": ("oversized", lambda it: _endless(it)),
+    "bytes of something else": ("malformed", lambda it: b"X" + _good(it)[1:]),
+}
+
+
+def _good(it: Scene) -> bytes:
+    return signed(it.base, it.signer)
+
+
+def _without_signature(data: bytes) -> bytes:
+    return data[:5] + b"\0" + data[6:-64]
+
+
+def _endless(it: Scene) -> bytes:
+    """A header that announces more than any payload of this base can have, and the bytes that it announces."""
+    size = largest_payload(it.base)
+    return _good(it)[:8] + size.to_bytes(4, "little") + _good(it)[12:80] + bytes(size + 64)
+
+
+def outcome(it: Scene, attack: str) -> Refusal | None:
+    """Let the device receive an attack; whatever it says, a refusal changes nothing."""
+    after, receipt = it.session.receive(ATTACKS[attack][1](it), NOW)
+    assert receipt.accepted is (receipt.refusal is None)
+    assert receipt.accepted or after is it.session
+    return receipt.refusal
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_each_attack_is_refused_by_name_and_the_ranking_stays_as_it_was(scene: Scene, attack: str) -> None:
+    before = shown(scene.session)
+    assert outcome(scene, attack) == ATTACKS[attack][0]
+    assert shown(scene.session) == before
+
+
+def test_what_is_attacked_is_a_payload_that_would_be_accepted(scene: Scene) -> None:
+    after, receipt = scene.session.receive(_good(scene), NOW)
+    assert receipt.accepted
+    assert shown(after) != shown(scene.session)
+
+
+def test_every_refusal_has_an_attack() -> None:
+    assert {refusal for refusal, _ in ATTACKS.values()} == set(get_args(Refusal))
+
+
+def test_every_flipped_bit_of_a_signed_payload_is_refused(scene: Scene) -> None:
+    data = _good(scene)
+    for at in range(len(data)):
+        for bit in range(8):
+            mutant = data[:at] + bytes([data[at] ^ (1 << bit)]) + data[at + 1 :]
+            assert not scene.session.receive(mutant, NOW)[1].accepted, (at, bit)
+
+
+# Every check is needed: without it its attacks are accepted, or refused under another name.
+
+CHECKED_IN = (
+    payload_module.decode_payload,
+    payload_module._decode_header,
+    payload_module._check_identity,
+    payload_module._check_signature,
+    decode_table,
+    TrustedKeys.verify,
+    Session._check_wanted,
+)
+
+
+class _TakeOut(ast.NodeTransformer):
+    """Replaces `raise PayloadError(…, refusal)` by nothing."""
+
+    def __init__(self, refusal: str) -> None:
+        self.refusal = refusal
+
+    def visit_Raise(self, node: ast.Raise) -> ast.stmt:
+        told = [each.value for each in getattr(node.exc, "args", []) if isinstance(each, ast.Constant)]
+        return ast.copy_location(ast.Pass(), node) if self.refusal in told else node
+
+
+def mutate(function: Callable, refusal: str) -> types.CodeType:
+    """Compile a function without the checks of one name."""
+    inner = inspect.unwrap(function)
+    module = ast.parse(Path(inner.__code__.co_filename).read_text("utf-8"))
+    code = compile(ast.fix_missing_locations(_TakeOut(refusal).visit(module)), inner.__code__.co_filename, "exec")
+    pending = [code]
+    while pending:
+        each = pending.pop()
+        if each.co_qualname == inner.__code__.co_qualname and each is not code:
+            return each
+        pending += [const for const in each.co_consts if isinstance(const, types.CodeType)]
+    raise AssertionError(f"{inner.__qualname__} was not found in its own file")
+
+
+@contextmanager
+def without(refusal: str) -> Iterator[None]:
+    """Take the checks of one name out of the running program."""
+    inner = [inspect.unwrap(function) for function in CHECKED_IN]
+    kept = [each.__code__ for each in inner]
+    try:
+        for each, function in zip(inner, CHECKED_IN, strict=True):
+            each.__code__ = mutate(function, refusal)
+        yield
+    finally:
+        for each, code in zip(inner, kept, strict=True):
+            each.__code__ = code
+
+
+@pytest.mark.parametrize("attack", [attack for attack, (refusal, _) in ATTACKS.items() if refusal != "malformed"])
+def test_no_attack_is_refused_by_its_name_when_its_check_is_taken_out(scene: Scene, attack: str) -> None:
+    refusal = ATTACKS[attack][0]
+    with without(refusal):
+        try:
+            found = outcome(scene, attack)
+        except Exception as error:  # a device without the check may fail in any way
+            found = error
+    assert found != refusal
+    assert outcome(scene, attack) == refusal
+
+
+@pytest.mark.parametrize("refusal", ["forged", "revoked_key", "outlived_key", "another_device", "expired", "replayed"])
+def test_what_a_thief_gains_without_a_check_is_the_ranking(scene: Scene, refusal: str) -> None:
+    attack = next(name for name, (named, _) in ATTACKS.items() if named == refusal and "byte" not in name)
+    with without(refusal):
+        assert outcome(scene, attack) is None
+
+
+# Keys
+
+
+def test_a_key_is_named_by_its_content_and_the_secret_is_its_owners(tmp_path: Path) -> None:
+    listed = make_keys(tmp_path, NOW + DAY)
+    [key] = listed.keys
+    assert key.id == key_id(bytes.fromhex(key.public)) == load_signer(tmp_path, NOW).key_id
+    assert (tmp_path / f"{key.id:08x}.pem").stat().st_mode & 0o777 == 0o600
+    assert b"PRIVATE" not in (tmp_path / LIST).read_bytes()
+
+
+def test_a_private_key_of_another_is_not_signed_with(tmp_path: Path) -> None:
+    [mine], [theirs] = make_keys(tmp_path / "a", NOW + DAY).keys, make_keys(tmp_path / "b", NOW + DAY).keys
+    write_whole(tmp_path / "a" / f"{mine.id:08x}.pem", (tmp_path / "b" / f"{theirs.id:08x}.pem").read_bytes())
+    with pytest.raises(Exception, match="expected the private half of key"):
+        load_signer(tmp_path / "a", NOW)
+
+
+def test_keys_are_never_overwritten_and_an_expired_one_signs_nothing(tmp_path: Path) -> None:
+    make_keys(tmp_path, NOW + DAY)
+    with pytest.raises(Exception, match="expected a folder without keys"):
+        make_keys(tmp_path, NOW + DAY)
+    with pytest.raises(Exception, match="neither revoked nor expired"):
+        load_signer(tmp_path, NOW + DAY)
+
+
+def test_a_list_with_a_key_twice_is_refused(tmp_path: Path) -> None:
+    [key] = make_keys(tmp_path, NOW + DAY).keys
+    text = (tmp_path / LIST).read_text()
+    (tmp_path / LIST).write_text(text.replace(key.public, key.public[:-2]))
+    with pytest.raises(Exception, match="32 bytes each"):
+        TrustedKeys.load(tmp_path / LIST)
+
+
+def test_a_verifier_refuses_with_payload_errors_only(scene: Scene) -> None:
+    header = payload_module.decode_payload(scene.base, _good(scene), verify=scene.session.verify).header
+    for signature in (b"", bytes(64), bytes(63), b"\xff" * 64):
+        with pytest.raises(PayloadError, match="signature"):
+            scene.session.verify(header, b"", signature)  # type: ignore[misc]

@@ -1,0 +1,130 @@
+"""The queue: one answer for everybody, a fast refusal for those beyond the bound, and nobody hangs."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+import pytest
+
+from ossia.service.batching import Batcher
+from ossia.service.faults import RequestError
+
+
+def run(scene: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(scene(), 20))  # type: ignore[arg-type]
+
+
+def test_everybody_gets_the_answer_to_his_own_question_in_few_batches() -> None:
+    sizes: list[int] = []
+
+    def double(asks: Sequence[int]) -> list[int]:
+        sizes.append(len(asks))
+        return [2 * ask for ask in asks]
+
+    async def scene() -> None:
+        batcher = Batcher(double, batch=16, waiting=200, deadline_s=10.0)
+        assert await asyncio.gather(*(batcher.submit(ask) for ask in range(100))) == [2 * ask for ask in range(100)]
+        assert batcher.in_flight == batcher.waiting == 0
+        batcher.close()
+
+    run(scene)
+    assert sum(sizes) == 100
+    assert max(sizes) == 16
+    assert len(sizes) <= 8
+
+
+def test_beyond_the_bound_one_is_refused_at_once_and_told_when_to_come_again() -> None:
+    go = threading.Event()
+
+    async def scene() -> None:
+        batcher = Batcher(lambda asks: [go.wait(10) for _ in asks], batch=2, waiting=4, deadline_s=10.0)
+        served = [asyncio.create_task(batcher.submit(ask)) for ask in range(2)]
+        await asyncio.sleep(0.05)  # two are worked on
+        served += [asyncio.create_task(batcher.submit(ask)) for ask in range(4)]
+        await asyncio.sleep(0.05)  # four wait
+        assert batcher.full
+        with pytest.raises(RequestError) as refused:
+            await batcher.submit(9)
+        assert (refused.value.status, refused.value.retry_after_s) == (503, 10)
+        go.set()
+        assert await asyncio.gather(*served) == [True] * 6
+        assert batcher.in_flight == 0
+        batcher.close()
+
+    run(scene)
+
+
+def test_nobody_hangs_on_work_that_hangs() -> None:
+    go = threading.Event()
+
+    async def scene() -> None:
+        batcher = Batcher(lambda asks: [go.wait(10) for _ in asks], deadline_s=0.1)
+        begun = time.monotonic()
+        outcomes = await asyncio.gather(*(batcher.submit(ask) for ask in range(50)), return_exceptions=True)
+        assert time.monotonic() - begun < 5
+        assert {type(each) for each in outcomes} == {RequestError}
+        go.set()
+        await asyncio.sleep(0.1)
+        assert batcher.in_flight == batcher.waiting == 0
+        assert await batcher.submit(1) is True
+        batcher.close()
+
+    run(scene)
+
+
+def test_no_work_is_done_for_one_whose_time_is_up() -> None:
+    worked: list[int] = []
+
+    def slow(asks: Sequence[int]) -> list[int]:
+        worked.extend(asks)
+        time.sleep(0.2)
+        return list(asks)
+
+    async def scene() -> None:
+        batcher = Batcher(slow, batch=1, deadline_s=0.3)
+        outcomes = await asyncio.gather(*(batcher.submit(ask) for ask in range(10)), return_exceptions=True)
+        assert outcomes[0] == 0
+        assert isinstance(outcomes[-1], RequestError)
+        batcher.close()
+
+    run(scene)
+    assert len(worked) <= 3
+
+
+@pytest.mark.parametrize("answers", [[], [1, 2, 3]])
+def test_work_that_drops_or_invents_answers_is_found_out(answers: list[int]) -> None:
+    async def scene() -> None:
+        batcher = Batcher(lambda asks: answers, deadline_s=10.0)
+        with pytest.raises(AssertionError, match="2 requests"):
+            await asyncio.gather(batcher.submit(1), batcher.submit(2))
+        batcher.close()
+
+    run(scene)
+
+
+def test_a_refusal_of_one_is_not_its_neighbors() -> None:
+    async def scene() -> None:
+        batcher = Batcher(lambda asks: [ValueError("odd") if ask % 2 else ask for ask in asks], deadline_s=10.0)
+        outcomes = await asyncio.gather(*(batcher.submit(ask) for ask in range(4)), return_exceptions=True)
+        assert [str(each) for each in outcomes] == ["0", "odd", "2", "odd"]
+        batcher.close()
+
+    run(scene)
+
+
+def test_one_who_went_away_is_not_worked_for() -> None:
+    worked: list[int] = []
+
+    async def scene() -> None:
+        batcher = Batcher(lambda asks: worked.extend(asks) or list(asks), batch=1, deadline_s=10.0)
+        tasks = [asyncio.create_task(batcher.submit(ask)) for ask in range(3)]
+        await asyncio.sleep(0)
+        tasks[2].cancel()
+        assert await asyncio.gather(*tasks[:2]) == [0, 1]
+        await asyncio.sleep(0.05)
+        assert batcher.in_flight == 0
+        batcher.close()
+
+    run(scene)
+    assert worked == [0, 1]

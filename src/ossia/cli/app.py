@@ -24,6 +24,7 @@ from ossia.cli.judge import evaluate
 from ossia.cli.learn import publish, train
 from ossia.cli.logs import prepare
 from ossia.cli.output import say
+from ossia.cli.study import study
 from ossia.errors import OssiaError
 
 COMMANDS = (prepare, describe, train, publish, profile, personalize, inspect, rerank, evaluate)
@@ -46,6 +47,7 @@ app = typer.Typer(
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(bench, name="bench")
+app.add_typer(study, name="study")
 
 
 @app.callback(invoke_without_command=True)

@@ -2,4 +2,5 @@
 
 peer     another library in an environment and a process of its own
 race     time to a validation NDCG@10, ours and the peer's epochs by turns
+chord    personal precision beside all its controls, several runs pooled: material, rows, verdict
 """

@@ -209,7 +209,7 @@ class FrozenBase:
         Args:
             events: what came next for whom.
             steps: each event's widths, as masks on the CPU; None: everything at 8 bits.
-            shift: what is added to each event's user state, on the CPU: a control of the same capacity that leaves widths alone.
+            shift: what is added to each event's user state, on the CPU: a control that leaves widths alone.
 
         Returns:
             log-likelihood and rank of each target; a target that was seen has the last rank.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import ossia.studies.chord_verdict
 
-ROWS_A_POINT, ROWS_A_RUN = 14, 6
+ROWS_A_POINT, ROWS_A_RUN = 13, 6
 
 study = typer.Typer(help="Compare methods on several trained runs, each row beside what it must beat.", no_args_is_help=True)
 

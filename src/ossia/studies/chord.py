@@ -21,6 +21,7 @@ Nothing is chosen on test events: what is chosen at all (penalties, temperature,
 users with other validation events chose. `chord_verdict.py` pools the seeds.
 """
 
+import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from msgspec import Struct
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ossia.data import Dataset
@@ -42,6 +44,7 @@ from ossia.files import write_whole
 from ossia.personalizers import AbstractPersonalizer
 from ossia.quantization.grid import slice_bits, slice_scale
 from ossia.studies.chord_material import Material, Observed
+from ossia.training.checkpoint import tensor_bytes
 from ossia.training.frozen import Events, FrozenBase, Judged
 from ossia.training.personalizer import make_personalizer
 from ossia.training.personalizer_recipe import PersonalizerRecipe
@@ -51,7 +54,7 @@ from ossia.types import WIDTHS
 LEVELS = ("filter", "element", "layer")
 UNIFORM = (8, 4, 3, 2)
 COMMON = "same-for-every-point"
-LESSONS = 200
+LESSONS = 600
 CHUNK = 1024
 
 
@@ -196,7 +199,7 @@ def point_rows(material: Material, point: Point) -> Iterator[Row]:
     yield from table.personal("ridge", lambda: observed.ridge)
     yield from table.personal("chord", lambda: table.hypernetwork(observed))
     for level in LEVELS:
-        made = lambda level=level: table.hypernetwork(observed, **{f"{level}_level": False})  # noqa: E731
+        made = lambda level=level: table.hypernetwork(observed, level)  # noqa: E731
         yield Row(f"own widths (chord without {level} level)", "control", lambda made=made: table.judge_own(made()))
 
 
@@ -249,13 +252,20 @@ class _Desk:
         yield Row(f"own widths ({recipe})", "personal", judge_own)
         yield Row(f"another user's widths ({recipe})", "control", lambda: self.frozen.judge(test, own()[swapped]))
         yield Row(f"average user's widths ({recipe})", "control", lambda: self.frozen.judge(test, average()))
-        yield Row(f"random widths ({recipe})", "control", lambda: self.frozen.judge(test, random()))
+        if recipe == "ridge":
+            yield Row(f"random widths ({recipe})", "control", lambda: self.frozen.judge(test, random()))
 
-    def hypernetwork(self, observed: Observed, **levels: bool) -> AbstractPersonalizer:
-        """Teach a CHORD what the ridge says."""
+    def hypernetwork(self, observed: Observed, without: str = "") -> AbstractPersonalizer:
+        """Teach a CHORD what the ridge says, or read what it learnt at another point between the same widths."""
+        levels = {f"{without}_level": False} if without else {}
         made = self._make(msgspec.structs.replace(PersonalizerRecipe(alphabet=self.point.alphabet), **levels))
-        for _ in imitate(made, observed.ridge, self.material.learn, steps=LESSONS, seed=self.material.seed):
-            pass
+        low, high = self.point.alphabet[0], self.point.alphabet[-1]
+        path = self.material.folder / f"chord{'-without-' if without else ''}{without}-{low}-{high}.safetensors"
+        if not path.exists():
+            for _ in imitate(made, observed.ridge, self.material.learn, steps=LESSONS, seed=self.material.seed):
+                pass
+            write_whole(path, tensor_bytes({name: tensor.detach() for name, tensor in made.named_parameters()}))
+        made.load_state_dict(load_file(path), strict=False)  # buffers are the base's and the alphabet's
         return made.eval().requires_grad_(False)
 
     def judge_own(self, personalizer: AbstractPersonalizer) -> Judged:
@@ -264,7 +274,7 @@ class _Desk:
 
     def _make(self, recipe: PersonalizerRecipe) -> AbstractPersonalizer:
         weights = {name: every[-1] for name, every in self.material.at((2, 8)).weights.items()}
-        return make_personalizer(self.frozen.base, recipe, weights).requires_grad_(requires_grad=True)
+        return make_personalizer(self.frozen.base, recipe, weights)
 
     def _cut(self, importance: Float[Tensor, "users channels"]) -> Float[Tensor, "users steps channels"]:
         return self.untrained.cut(importance, self.point.bits)
@@ -307,8 +317,6 @@ def _judge_uniform(frozen: FrozenBase, events: Events, bits: int) -> Judged:
 
 def _write_row(path: Path, judged: Judged) -> None:
     """Write down what a row did to each event."""
-    import io
-
     out = io.BytesIO()
     np.savez_compressed(out, ranks=judged.ranks.astype(np.int32), log_likelihood=judged.log_likelihood)
     write_whole(path, out.getvalue())

@@ -31,7 +31,7 @@ from torch import Tensor
 from ossia.adaptation import Base
 from ossia.adaptation.allocate import GAIN
 from ossia.backbones import Backbone
-from ossia.data import Dataset
+from ossia.data import Cases, Dataset
 from ossia.files import write_whole
 from ossia.personalizers import Ridge
 from ossia.training import load_run, publish
@@ -110,7 +110,9 @@ class Material:
         learn, select = (frozen.events(cases) for cases in choose_events(data, recipe))
         frozen = replace(frozen, temperature=fit_temperature(frozen, select))
         backbone = load_run(run).backbone
-        return cls(folder, backbone, frozen, learn, select, frozen.events(split.test), frozen.events(split.validation), seed)
+        return cls(
+            folder, backbone, frozen, learn, select, frozen.events(split.test), _together(split.validation, learn, select), seed
+        )
 
     @cached_property
     def inputs(self) -> Float[Tensor, " channels"]:
@@ -190,3 +192,12 @@ class Material:
 
         quality = {size: self.frozen.judge(self.select, shift=step(self.select, size)).mean_likelihood for size in LENGTHS}
         return step(events, max(quality, key=lambda size: quality[size]))
+
+
+def _together(cases: Cases, *parts: Events) -> Events:
+    """Put events in the order of the cases that they are a part of, so that no profile is computed twice."""
+    row_of = {user: row for row, user in enumerate(cases.users.tolist())}
+    profiles = torch.zeros(len(cases), parts[0].profiles.shape[1])
+    for part in parts:
+        profiles[[row_of[user] for user in part.cases.users.tolist()]] = part.profiles
+    return Events(cases, profiles, parts[0].length)

@@ -51,7 +51,7 @@ class PersonalizerRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_field
     events: Literal["unseen", "training"] = "unseen"
     cuts: Size = 5
     learn: Literal["sensitivities", "codes", "both"] = "both"
-    warm_steps: Size = 200
+    warm_steps: Size = 600
     fewest_bits: Bits = 2.25
     most_bits: Bits = 5.0
     validation_bits: Bits = 3.0

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float, Float64, UInt8
 
 from ossia.adaptation.adaptation import Adaptation
+from ossia.adaptation.allocate_codes import GAIN, CodeAllocator, only_weight
 from ossia.adaptation.base import Base
 from ossia.adaptation.climb import Ladder, climb
 from ossia.adaptation.cost import PriceList, price_list
@@ -25,9 +26,6 @@ from ossia.adaptation.prices import WHOLE, CostTable, Prices
 from ossia.adaptation.wire import varint_bytes
 from ossia.errors import BudgetError, UsageError
 from ossia.types import WIDTHS, Budget
-
-GAIN: Final = (0.0, 0.85, 0.99, 1.0)
-"""Share of energy kept at 0, 2, 4, 8 bits: cos² between a Gaussian vector of 64 and its slice of the nested grid, rounded."""
 
 LIMITS: Final = tuple(limit.name for limit in fields(Budget))
 DOWNLOAD: Final = LIMITS.index("download_bytes")
@@ -89,6 +87,8 @@ def allocate(
         UsageError: `latency_us` without a cost table, or an importance that is negative, not finite or of another length.
     """
     _check(base, importance, budget, device)
+    if importance.channels is not None and gates is None and only_weight(budget):
+        return CodeAllocator.of(base, alphabet).allocate(importance.channels[None], [budget])[0]
     limits = np.array([np.inf if getattr(budget, name) is None else getattr(budget, name) for name in LIMITS])
     exact = np.array([name.endswith("bytes") for name in LIMITS])
     limits[exact] = np.floor(limits[exact])

@@ -23,6 +23,7 @@ from jaxtyping import Float32
 
 from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.allocate import Device, Importance, allocate
+from ossia.adaptation.allocate_codes import CodeAllocator, only_weight
 from ossia.adaptation.base import Base
 from ossia.adaptation.manifests import Tensors, read_files, read_manifest, read_tensors
 from ossia.adaptation.personalizer_manifest import CONSTANT, MODEL, PersonalizerManifest, personalizer_folder
@@ -166,10 +167,12 @@ class Personalizer:
         if not len(profiles) == len(budgets) == len(on):
             raise UsageError(f"personalize: expected as many budgets and devices as the {len(profiles)} profiles")
         channels = self.channel_importance(profiles)
-        return [
-            self._allocate(Importance(row, self.row_importance(profile)), budget, device, signed)
-            for row, profile, budget, device in zip(channels, profiles, budgets, on, strict=True)
-        ]
+        together = [number for number, budget in enumerate(budgets) if only_weight(budget)]
+        chosen = dict(zip(together, self._codes.allocate(channels[together], [budgets[n] for n in together]), strict=True))
+        for number in set(range(len(profiles))) - chosen.keys():
+            importance = Importance(channels[number], self.row_importance(profiles[number]))
+            chosen[number] = self._allocate(importance, budgets[number], on[number], signed)
+        return [chosen[number] for number in range(len(profiles))]
 
     def personalize_nobody(self, budget: Budget, *, device: Device = FRESH, signed: bool = False) -> Adaptation:
         """Choose the widths that suit the average user: the control that personal answers must beat.
@@ -190,6 +193,11 @@ class Personalizer:
     def _allocate(self, importance: Importance, budget: Budget, device: Device, signed: bool) -> Adaptation:
         """Hand over to the allocator."""
         return allocate(self.base, importance, budget, alphabet=self.manifest.alphabet, device=device, signed=signed)
+
+    @cached_property
+    def _codes(self) -> CodeAllocator:
+        """Prices of the base's channels, laid out once."""
+        return CodeAllocator.of(self.base, self.manifest.alphabet)
 
     @cached_property
     def _rows(self) -> Float32[np.ndarray, "rows dim"]:

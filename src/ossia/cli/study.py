@@ -71,6 +71,46 @@ def chord(
     answer({"verdicts": verdicts, "provenance": provenance}, lines, as_json=as_json)
 
 
+@study.command("catalog")
+def catalog(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Bases, ranks and the page; resumable.")],
+    runs: Annotated[
+        list[Path], typer.Option("--run", metavar="RUN", help="A run of `train` on DATA; repeat it for several seeds.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Which part of the item table should a device hold? Quality against bytes, fresh and two and five events stale.
+
+    Example: ossia study catalog data --run run0 --run run1 --out study
+    """
+    from rich.table import Table
+
+    from ossia.data import Dataset
+    from ossia.service.provenance import make_provenance
+    from ossia.studies.catalog import study as judge
+    from ossia.studies.catalog_verdict import HEADS, cells, conclude, write_page
+
+    dataset, name = Dataset.load(data), data.resolve().name
+    try:
+        for _ in watch(judge(dataset, runs, out), len(runs), "study catalog", str):
+            pass
+    except KeyboardInterrupt:
+        say(f"study catalog: every run that was judged is in {out}; run again to resume")
+        raise typer.Exit(INTERRUPTED) from None
+    verdict = conclude(out, [run.resolve().name for run in runs])
+    command = shlex.join(["ossia", *sys.argv[1:]])
+    provenance = make_provenance(command, seeds=(), data=name, data_hash=dataset.hash)
+    write_page(out / "catalog.html", verdict, name, provenance)
+    table = Table(title=f"{name}, {len(verdict.runs)} run(s)", title_justify="left", header_style="bold")
+    for place, head in enumerate(HEADS):
+        table.add_column(head, justify="right" if place else "left", no_wrap=True)
+    for line in verdict.lines:
+        table.add_row(*cells(line))
+    learnt = [f"{held}: {gap.mean:+.4f} ({gap.low:+.4f} … {gap.high:+.4f}) over own rows" for held, gap in verdict.learnt]
+    answer({"verdict": verdict, "provenance": provenance}, [table, *learnt], as_json=as_json)
+
+
 def _lines(verdict: "ossia.studies.chord_verdict.Verdict") -> "list[str | rich.table.Table]":
     """Say it for people: the rows, and what own widths gain."""
     from rich.table import Table

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from ossia.data import Dataset, synthetic
-from ossia.evaluation import ndcg_at_k
+from ossia.evaluation import Provenance, ndcg_at_k
 from ossia.studies.catalog import Holding, Room, earlier, judge, read_holdings, row_bytes, rows_within, write_holdings
+from ossia.studies.catalog_verdict import conclude, write_page
 from ossia.studies.product_codes import deal, fit_product_codes, k_means
 from ossia.training import BackboneRecipe, train_backbone
 
@@ -102,3 +103,17 @@ def test_k_means_separates_what_is_apart() -> None:
     points = torch.cat([torch.randn(50, 3) * 0.01 + 5 * center for center in torch.eye(3)])
     groups = k_means(points, 24)
     assert not set(groups[:50].tolist()) & set(groups[50:100].tolist())
+
+
+def test_the_verdict_pools_runs_and_its_page_has_every_holding(judged: dict[Holding, np.ndarray], tmp_path: Path) -> None:
+    for run in ("a", "b"):
+        write_holdings(tmp_path / run / "catalog.npz", iter(judged.items()))
+    verdict = conclude(tmp_path, ["a", "b"])
+    whole = next(line for line in verdict.lines if line.holding.kind == "float32 table")
+    assert (whole.relative.mean, whole.relative.low, whole.relative.high) == (1, 1, 1)
+    own = next(line for line in verdict.lines if line.holding.kind == "own rows")
+    assert own.ndcg_at_10.mean == pytest.approx(ndcg_at_k(judged[own.holding], 10))
+    assert {held.stale for held, _ in verdict.learnt} == {0, 2, 5}
+    provenance = Provenance("ossia study catalog", (), "a machine", {"torch": "2"}, "synthetic", "0" * 8, "2026-01-01")
+    write_page(tmp_path / "catalog.html", verdict, "synthetic", provenance)
+    assert (tmp_path / "catalog.html").read_text("utf-8").count("<tr>") == len(verdict.lines) + 1

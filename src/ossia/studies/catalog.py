@@ -317,7 +317,7 @@ def _share_held(frozen: FrozenBase, select: Events, features: Cosines, drift: Te
     """Share of the targets that are among the rows that a device would hold."""
     count, found = max(10, rows_within(frozen.base, LENGTH_SHARE)), 0
     targets = torch.from_numpy(select.cases.targets.astype(np.int64))
-    for mine, wanted in zip(select.profiles.split(CHUNK), targets.split(CHUNK), strict=True):
+    for mine, wanted in zip(torch.split(select.profiles, CHUNK), torch.split(targets, CHUNK), strict=True):
         scores = (mine + features(mine) @ drift) @ frozen.vectors.T + prior
         found += int(((scores >= scores.gather(1, wanted[:, None])).sum(dim=1) <= count).sum())
     return found / len(targets)

@@ -25,6 +25,7 @@ import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -174,7 +175,7 @@ def common_rows(material: Material, point: Point) -> Iterator[Row]:
     frozen, test = material.frozen, material.test
     yield Row("float32", "base", lambda: replace(frozen, backbone=material.backbone).judge(test))
     for bits in UNIFORM:
-        yield Row(f"{bits} bits for all", "base", lambda bits=bits: _judge_uniform(frozen, test, bits))
+        yield Row(f"{bits} bits for all", "base", partial(_judge_uniform, frozen, test, bits))
     observed = material.observed(point.alphabet[0], point.alphabet[-1])
     yield Row("static", "control", lambda: frozen.judge(test, shift=material.static_shift(observed, test)))
 
@@ -199,8 +200,7 @@ def point_rows(material: Material, point: Point) -> Iterator[Row]:
     yield from table.personal("ridge", lambda: observed.ridge)
     yield from table.personal("chord", lambda: table.hypernetwork(observed))
     for level in LEVELS:
-        made = lambda level=level: table.hypernetwork(observed, level)  # noqa: E731
-        yield Row(f"own widths (chord without {level} level)", "control", lambda made=made: table.judge_own(made()))
+        yield Row(f"own widths (chord without {level} level)", "personal", partial(table.judge_level, observed, level))
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,7 +226,8 @@ class _Desk:
 
     def personal(self, recipe: str, make: Callable[[], AbstractPersonalizer]) -> Iterator[Row]:
         """Make the rows of a recipe: own widths, and their controls; the spread of its codes is written beside them."""
-        test, seed, made = self.material.test, self.material.seed, []
+        test, seed = self.material.test, self.material.seed
+        made: list[AbstractPersonalizer] = []
 
         def personalizer() -> AbstractPersonalizer:
             if not made:
@@ -237,7 +238,9 @@ class _Desk:
             return self._own(personalizer(), test)
 
         def average() -> Tensor:
-            mean = torch.cat([personalizer().importance(chunk) for chunk in self.material.learn.profiles[:4096].split(CHUNK)])
+            mean = torch.cat(
+                [personalizer().importance(chunk) for chunk in torch.split(self.material.learn.profiles[:4096], CHUNK)]
+            )
             return self._cut(mean.mean(dim=0, keepdim=True)).expand(len(test), -1, -1)
 
         def random() -> Tensor:
@@ -268,9 +271,9 @@ class _Desk:
         made.load_state_dict(load_file(path), strict=False)  # buffers are the base's and the alphabet's
         return made.eval().requires_grad_(False)
 
-    def judge_own(self, personalizer: AbstractPersonalizer) -> Judged:
-        """Judge every user with their own widths."""
-        return self.frozen.judge(self.material.test, self._own(personalizer, self.material.test))
+    def judge_level(self, observed: Observed, without: str) -> Judged:
+        """Judge every user with their own widths by a CHORD that lacks a level."""
+        return self.frozen.judge(self.material.test, self._own(self.hypernetwork(observed, without), self.material.test))
 
     def _make(self, recipe: PersonalizerRecipe) -> AbstractPersonalizer:
         weights = {name: every[-1] for name, every in self.material.at((2, 8)).weights.items()}
@@ -282,7 +285,7 @@ class _Desk:
     @torch.no_grad()
     def _own(self, personalizer: AbstractPersonalizer, events: Events) -> Float[Tensor, "users steps channels"]:
         untrained = self.untrained
-        chunks = events.profiles.split(CHUNK)
+        chunks = torch.split(events.profiles, CHUNK)
         return torch.cat([untrained.cut(personalizer.importance(chunk), self.point.bits) for chunk in chunks])
 
     def _write_spread(self, recipe: str, personalizer: AbstractPersonalizer) -> None:

@@ -29,7 +29,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ossia.adaptation import Base
-from ossia.adaptation.allocate import GAIN
+from ossia.adaptation.allocate_codes import GAIN
 from ossia.backbones import Backbone
 from ossia.data import Cases, Dataset
 from ossia.files import write_whole

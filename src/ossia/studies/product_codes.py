@@ -85,7 +85,7 @@ def fit_product_codes(
     turn = axes[:, deal(spread.numpy(), parts)]
     rotated = (seen @ turn).float()
     generator = torch.Generator().manual_seed(seed)
-    fitted = [_k_means(part, generator) for part in rotated.split(dim // parts, dim=1)]
+    fitted = [_k_means(part, generator) for part in torch.split(rotated, dim // parts, dim=1)]
     codes = torch.stack([assigned for _, assigned in fitted], dim=1)
     return ProductCodes(codes, torch.stack([book for book, _ in fitted]), (inverse @ turn).float())
 
@@ -104,7 +104,8 @@ def deal(variance: Float[np.ndarray, " dim"], parts: int) -> list[int]:
         >>> deal(np.array([1.0, 2.0, 3.0, 4.0]), 2)
         [3, 0, 2, 1]
     """
-    size, hands = len(variance) // parts, [[] for _ in range(parts)]  # type: list[list[int]]
+    size = len(variance) // parts
+    hands: list[list[int]] = [[] for _ in range(parts)]
     logs = np.log(np.maximum(variance, 1e-12))
     for direction in np.argsort(-variance, kind="stable").tolist():
         free = [hand for hand in hands if len(hand) < size]
@@ -142,4 +143,4 @@ def _k_means(points: Tensor, generator: torch.Generator, words: int = WORDS) -> 
 def _nearest(points: Tensor, centers: Tensor) -> Tensor:
     """Find each point's nearest center: argmin ‖c‖² − 2 p · c."""
     half = centers.square().sum(dim=1) / 2
-    return torch.cat([(half - chunk @ centers.T).argmin(dim=1) for chunk in points.split(4096)])
+    return torch.cat([(half - chunk @ centers.T).argmin(dim=1) for chunk in torch.split(points, 4096)])

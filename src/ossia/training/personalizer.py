@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from ossia.adaptation import Base
-from ossia.adaptation.allocate import GAIN
+from ossia.adaptation.allocate_codes import GAIN
 from ossia.adaptation.personalizer_manifest import personalizer_folder
 from ossia.data import Cases, Dataset, Histories
 from ossia.errors import DataError, UsageError

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ossia.adaptation import Base, Device, costs, make_profile
-from ossia.adaptation.allocate import GAIN
+from ossia.adaptation.allocate_codes import GAIN
 from ossia.adaptation.manifests import tensor_bytes, write_files, write_manifest
 from ossia.adaptation.personalizer_manifest import PersonalizerManifest, personalizer_folder
 from ossia.adaptation.prices import CostTable

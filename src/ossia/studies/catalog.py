@@ -139,7 +139,14 @@ class Room:
         return {stale: self.material.frozen.events(earlier(self.cases, stale)).profiles for stale in STALE}
 
     def at(self, bits: int) -> Float[Tensor, "rows dim"]:
-        """Read the table at a width."""
+        """Read the table at a width.
+
+        Args:
+            bits: 8, 4 or 2.
+
+        Returns:
+            the rows.
+        """
         grid = self.material.frozen.base.table.grid
         return torch.from_numpy(fold(grid, np.full(len(grid.q), WIDTHS.index(bits), np.uint8)).dequantize())
 

@@ -1,8 +1,10 @@
 """Budgets at work: what a batch of requests costs in time, whether any budget of many is exceeded, and how full they are.
 
-    python benchmarks/budgets.py speed BASE --personalizer chord      µs a user: network, allocation, packing; batch of 64
-    python benchmarks/budgets.py twins BASE                           codes from ONNX against codes from torch
-    python benchmarks/budgets.py limits BASE --cases 100000           random budgets of all four kinds: none may be exceeded
+    python benchmarks/budgets.py speed BASE                      µs a user: network, allocation, packing; batch of 64
+    python benchmarks/budgets.py twins BASE                      codes from ONNX against codes from torch
+    python benchmarks/budgets.py limits BASE --cases 100000      random budgets of all four kinds: none may be exceeded
+
+Networks have random weights: what a request costs does not depend on them.
 
 Timings are of the processor's time of this process, the best of many rounds: other work on the machine is not counted, except
 for what it pushes out of the caches. The short form of `limits` is `tests/property/test_budgets.py`.
@@ -14,13 +16,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
+import torch
 
 from ossia.adaptation import Adaptation, Base, CostTable, Device, Importance, allocate, costs, encode_payload
 from ossia.adaptation.allocate import LIMITS
 from ossia.adaptation.allocate_codes import CodeAllocator
+from ossia.adaptation.personalizer_manifest import PersonalizerManifest
 from ossia.errors import BudgetError
+from ossia.personalizers import PERSONALIZERS, AbstractPersonalizer, weights_at
 from ossia.service.contenders import three_bits
 from ossia.service.personalizer import Personalizer
+from ossia.training.export import export_onnx
+from ossia.training.personalizer import PersonalizerRecipe, make_personalizer
 from ossia.types import Budget, Profile
 
 USERS, ROUNDS = 64, 30
@@ -31,12 +39,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=("speed", "twins", "limits"))
     parser.add_argument("base", type=Path)
-    parser.add_argument("--personalizer", default="chord")
     parser.add_argument("--cases", type=int, default=100_000)
     asked = parser.parse_args()
     base = Base.load(asked.base)
     if asked.what == "speed":
-        speed(base, asked.personalizer)
+        for name in PERSONALIZERS:
+            speed(base, name)
     elif asked.what == "twins":
         twins(base)
     else:
@@ -45,7 +53,7 @@ def main() -> None:
 
 def speed(base: Base, name: str) -> None:
     """Time one batch, part by part."""
-    personalizer, profiles = Personalizer.load(base, name), draw_profiles(base)
+    personalizer, profiles = imagine(base, name)[0], draw_profiles(base)
     budgets = [three_bits(base)] * USERS
     allocator = CodeAllocator.of(base, personalizer.manifest.alphabet)
     importance = personalizer.channel_importance(profiles)
@@ -59,31 +67,38 @@ def speed(base: Base, name: str) -> None:
         ],
     }
     for part, work in parts.items():
-        print(f"{part:16s} {1e6 * best_seconds(work) / USERS:7.1f} µs a user, {base.channels:,} channels, batch of {USERS}")
+        print(
+            f"{name} {part:16s} {1e6 * best_seconds(work) / USERS:7.1f} µs a user, {base.channels:,} channels, batch of {USERS}"
+        )
 
 
 def twins(base: Base) -> None:
-    """Export a CHORD of random weights and a ridge, and compare codes at the usual budget."""
-    import onnxruntime
-    import torch
-
-    from ossia.personalizers import PERSONALIZERS, weights_at
-    from ossia.training.export import export_onnx
-    from ossia.training.personalizer import PersonalizerRecipe, make_personalizer
-
-    weights = {name: every[-1] for name, every in weights_at(base, (2, 4, 8)).items()}
-    profiles = np.stack([profile.state for profile in draw_profiles(base, 1024)])
+    """Compare codes at the usual budget."""
+    profiles = draw_profiles(base, 1024)
+    states = torch.from_numpy(np.stack([profile.state for profile in profiles]))
     allocator, budgets = CodeAllocator.of(base, (2, 4, 8)), [three_bits(base)] * len(profiles)
     for name in PERSONALIZERS:
-        made = make_personalizer(base, PersonalizerRecipe(personalizer=name), weights)
-        for parameter in made.parameters():
-            torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(0))
-        session = onnxruntime.InferenceSession(export_onnx(made, profiles.shape[1]))
+        served, made = imagine(base, name)
         with torch.no_grad():
-            importance = made.importance(torch.from_numpy(profiles)).numpy()
-        found = [importance, session.run(None, {"profiles": profiles})[0]]
+            found = [made.importance(states).numpy(), served.channel_importance(profiles)]
         codes = [np.stack([each.codes for each in allocator.allocate(one, budgets)]) for one in found]
         print(f"{name}: {(codes[0] == codes[1]).mean():.6%} of {codes[0].size:,} codes are equal")
+
+
+def imagine(base: Base, name: str) -> tuple[Personalizer, AbstractPersonalizer]:
+    """Make a personalizer of random weights, as it is served and in torch."""
+    weights = {slot: every[-1] for slot, every in weights_at(base, (2, 4, 8)).items()}
+    made, dim = make_personalizer(base, PersonalizerRecipe(personalizer=name), weights), base.manifest.shape["dim"]
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(0))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(export_onnx(made, dim), options, providers=["CPUExecutionProvider"])
+    manifest = PersonalizerManifest(
+        method=name, base=base.id.hex(), profile_dim=dim, channels=base.channels, alphabet=(2, 4, 8), beta=0.0,
+        temperature=1.0, recipe={}, data="", versions={}, validation={}, files={},
+    )  # fmt: skip
+    return Personalizer(base, manifest, Importance(), session), made
 
 
 def limits(base: Base, cases: int) -> None:

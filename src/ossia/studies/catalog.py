@@ -55,7 +55,7 @@ from ossia.types import WIDTHS
 STALE = (0, 2, 5)
 SHARES = (0.01, 0.02, 0.05, 0.10, 0.20)
 TAILS = (4, 8, 16)
-TAIL_SHARES = (0.01, 0.02, 0.05, 0.10)
+TAIL_SHARES = (0.01, 0.015, 0.02, 0.05, 0.10)
 ROW_BITS = 4
 GROUPS = 512
 CASES = 6_000

@@ -3,7 +3,7 @@
 #     make check          set up once, then lint, types, import contract, all tests
 #     make walkthrough    set up once, then the whole journey on real data, ending in report.html
 #
-# The set-up lives in .venv and runs again only when pyproject.toml or constraints.txt changed.
+# The set-up lives in .venv and runs again only when pyproject.toml, constraints.txt or the engine in C changed.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,20 +12,23 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # How many tests run at a time, and which: `make test TESTS=tests/unit/test_grid.py JOBS=0`.
 JOBS ?= 2
 TESTS ?=
+# Attempts of `make engine-fuzz`, and the number of the first.
+RUNS ?= 100000
+FIRST ?= 0
 
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint types walls test walkthrough format wheel clean
+.PHONY: help setup check lint types walls test ports engine-wasm engine-arm engine-fuzz browser-test browser-bench walkthrough format wheel clean
 
 help:  ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 setup: $(READY)  ## make .venv with everything in it
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt setup.py $(wildcard engine/include/* engine/src/*)
 	@echo "==> set-up: $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 	  || { echo "python: expected 3.11 to 3.13, got $$($(PYTHON) --version); name another: make PYTHON=python3.12 …" >&2; exit 1; }
@@ -42,7 +45,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-check: lint types walls test  ## lint, types, import contract, all tests
+check: lint types walls ports test  ## lint, types, import contract, all tests
 	@echo "==> check: all is well"
 
 lint: $(READY)  ## style, without changing a file
@@ -62,7 +65,44 @@ walls: $(READY)  ## the import contract
 # loadfile: a module's tests share one trained base, so they stay with one worker.
 test: $(READY)  ## all tests, or TESTS=path
 	@echo "==> test: pytest on $(JOBS) workers"
-	@OMP_NUM_THREADS=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --durations 10 $(TESTS)
+	@OSSIA_EXPECT_ENGINE=1 OMP_NUM_THREADS=1 PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --durations 10 $(TESTS)
+
+# Tests of a port run where it was built, and say why not elsewhere; so a check builds what this machine has compilers for.
+ports:
+	@$(MAKE) -s -k engine-wasm engine-arm 2>&1 || echo "==> ports: left out what this machine has no compiler for"
+
+engine-wasm:  ## the engine for browsers (clang and lld)
+	@echo "==> engine-wasm: two modules"
+	@$(MAKE) -s -C engine wasm
+
+engine-arm:  ## the engine for 64-bit Arm (aarch64-linux-gnu-gcc)
+	@echo "==> engine-arm: library and vectors"
+	@$(MAKE) -s -C engine arm
+
+# What drives and what is raced against comes from npm, into build/. BASE names a base of ML-100K; without one a quick one is trained.
+BASE ?= build/browser/base
+BROWSER_TOOLS := playwright-core@1.65.1
+BROWSER_PEERS := onnxruntime-web@1.30.0
+
+build/browser/node_modules/%/package.json:
+	@npm install --silent --no-audit --no-fund --prefix build/browser $(filter $*@%,$(BROWSER_TOOLS) $(BROWSER_PEERS))
+
+build/browser/base/personalizers: $(READY)
+	@echo "==> browser: a quick base of ML-100K"
+	@mkdir -p build/browser && cd build/browser && export PATH="$(abspath $(BIN)):$$PATH" && ossia prepare ml-100k --out data \
+	  && ossia train data --backbone sasrec --epochs 3 --out run && ossia publish run --out base \
+	  && ossia train data --base base --personalizer chord --epochs 1 --out base
+
+browser-test: $(READY) engine-wasm build/browser/node_modules/playwright-core/package.json $(BASE)/personalizers  ## the page and the vectors in Debian's Chromium
+	@echo "==> browser-test: headless Chromium"
+	@BASE=$(abspath $(BASE)) PYTHON=$(abspath $(BIN))/python node --test tests/browser/*.test.js
+
+browser-bench: $(READY) engine-wasm build/browser/node_modules/playwright-core/package.json build/browser/node_modules/onnxruntime-web/package.json $(BASE)/personalizers  ## the engine beside onnxruntime-web in one Chromium
+	@$(BIN)/python benchmarks/browser/graphs.py $(BASE) build/browser/graphs
+	@node benchmarks/browser/race.js $(BASE) build/browser/graphs
+
+engine-fuzz: $(READY)  ## damaged bases, payloads and calls at the engine, under sanitizers: RUNS=10000000 FIRST=0
+	@$(BIN)/python engine/tests/fuzz.py $(RUNS) $(FIRST)
 
 walkthrough: $(READY)  ## the whole journey on ML-100K; writes report.html
 	@$(BIN)/python examples/walkthrough.py
@@ -82,4 +122,4 @@ wheel: $(READY)  ## build the wheel and rank with nothing else installed: no tor
 	@ls build/wheel/*.whl
 
 clean:  ## remove the set-up and everything built
-	rm -rf $(VENV) build dist report.html .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build dist packages/browser/engine-*.wasm report.html .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache

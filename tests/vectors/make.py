@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ossia.adaptation import Adaptation, Base, LowRank, Weights, apply, encode_payload, make_profile, write_base
-from ossia.device import RUNTIMES, DeviceRanker, open_session, rerank
+from ossia.device import NUMPY, DeviceRanker, open_session, rerank
 from ossia.types import Candidates, Slot
 
 HERE = Path(__file__).parent
@@ -193,7 +193,7 @@ def folded_digest(weights: Weights) -> str:
 
 def outcome(base: Base, adaptation: Adaptation, history: np.ndarray) -> dict[str, Any]:
     """Give states, scores and rankings of one history under one adaptation, in both arithmetics."""
-    rankers = {name: runtime(base, adaptation) for name, runtime in RUNTIMES.items()}
+    rankers = {name: runtime(base, adaptation) for name, runtime in NUMPY.items()}
     return {name: judge(ranker, history, Candidates(np.array(CANDIDATES, np.int32))) for name, ranker in rankers.items()}
 
 
@@ -210,7 +210,7 @@ def judge(ranker: DeviceRanker, history: np.ndarray, candidates: Candidates) -> 
 
 def profile(base: Base, history: np.ndarray) -> dict[str, Any]:
     """Give what would go up for a history."""
-    up = make_profile(RUNTIMES["numpy"](base, Adaptation()).state(history), base.manifest.profile_clip)
+    up = make_profile(NUMPY["numpy"](base, Adaptation()).state(history), base.manifest.profile_clip)
     return {"values": up.values.tolist(), "scale": float(str(up.scale))}
 
 
@@ -219,7 +219,7 @@ def with_vectors(base: Base, adaptation: Adaptation) -> dict[str, Any]:
     vectors, items = numbers("vectors", 4, base.manifest.shape["dim"]), np.array([3, 8, 0, -1], np.int32)
     vectors[2, 1] = np.inf
     history, candidates = np.array(HISTORIES["full"], np.int32), Candidates(items, vectors)
-    judged = {name: judge(runtime(base, adaptation), history, candidates) for name, runtime in RUNTIMES.items()}
+    judged = {name: judge(runtime(base, adaptation), history, candidates) for name, runtime in NUMPY.items()}
     return {"adaptation": "all terms", "history": "full", "items": items.tolist(), "candidate_vectors": vectors, **judged}
 
 
@@ -240,7 +240,7 @@ def session_events(base: Base, adaptations: dict[str, Adaptation]) -> list[dict[
         ("newer, and the last second", payload(base, second, sequence=9), NOW + 86_399),
         ("late", payload(base, first, sequence=8), NOW),
     ]
-    session, events = open_session(base, DEVICE, allow_unsigned=True), []
+    session, events = open_session(base, DEVICE, runtime="numpy", allow_unsigned=True), []
     for name, data, now in arrivals:
         session, receipt = session.receive(data, now)
         refused_by = receipt.reason.partition(":")[0]

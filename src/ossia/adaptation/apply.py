@@ -56,7 +56,7 @@ def apply(base: Base, adaptation: Adaptation) -> Weights:
     """
     codes = adaptation.codes if adaptation.codes is not None else np.full(base.channels, 3, np.uint8)
     deltas = {delta.slot: delta for delta in adaptation.deltas}
-    slots = {name: fold(_add(base.grids[name], deltas.get(name)), codes[span]) for name, span in base.spans.items()}
+    slots = {name: fold(add_delta(base.grids[name], deltas.get(name)), codes[span]) for name, span in base.spans.items()}
     gates = adaptation.gates if adaptation.gates is not None else np.ones(len(base.manifest.gates), np.uint8)
     rows, held = _fold_rows(base, adaptation.rows)
     return Weights(
@@ -72,8 +72,16 @@ def apply(base: Base, adaptation: Adaptation) -> Weights:
     )
 
 
-def _add(grid: Grid, delta: Delta | None) -> Grid:
-    """Add a delta and requantise; a slot without one keeps the base's own bytes."""
+def add_delta(grid: Grid, delta: Delta | None) -> Grid:
+    """Add a delta and requantise; a slot without one keeps the base's own bytes.
+
+    Args:
+        grid: the slot's master.
+        delta: what is added; None: nothing.
+
+    Returns:
+        the master to fold.
+    """
     if delta is None:
         return grid
     return quantize(Panel(grid.q, grid.scales[-1]).dequantize() + delta.expand())

@@ -17,9 +17,11 @@ from typing import Annotated
 import typer
 
 from ossia.cli.bench import bench
+from ossia.cli.bench_engine import engine
 from ossia.cli.cloud import personalize
 from ossia.cli.describe import describe
 from ossia.cli.device import inspect, profile, rerank
+from ossia.cli.export import export
 from ossia.cli.judge import evaluate
 from ossia.cli.learn import publish, train
 from ossia.cli.logs import prepare
@@ -27,11 +29,11 @@ from ossia.cli.output import say
 from ossia.cli.study import study
 from ossia.errors import OssiaError
 
-COMMANDS = (prepare, describe, train, publish, profile, personalize, inspect, rerank, evaluate)
+COMMANDS = (prepare, describe, train, publish, profile, personalize, inspect, rerank, export, evaluate)
 EXTRAS = {
     "torch": "train",
     "polars": "train",
-    "onnx": "train",
+    "onnx": "export",
     "onnxscript": "train",
     "matplotlib": "train",
     "onnxruntime": "serve",
@@ -46,6 +48,7 @@ app = typer.Typer(
 )
 for command in COMMANDS:
     app.command()(command)
+bench.command("engine")(engine)
 app.add_typer(bench, name="bench")
 app.add_typer(study, name="study")
 

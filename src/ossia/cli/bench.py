@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     import ossia.studies.race
 
-NEGATIVES = 256  # what both draw unless --set says otherwise; RecTools draws as many for every event
-
 bench = typer.Typer(help="Measure ossia against other libraries, side by side in one run.", no_args_is_help=True)
 
 
@@ -35,6 +33,9 @@ def train(
     settings: SettingOption = None,
     peer_lr: Annotated[float, typer.Option("--peer-lr", help="Adam's step size of RecTools.")] = 1e-3,
     peer_batch: Annotated[int, typer.Option("--peer-batch", min=1, help="Sequences per step of RecTools.")] = 128,
+    peer_negatives: Annotated[
+        int, typer.Option("--peer-negatives", min=1, help="Negatives that RecTools draws for every event; ours share theirs.")
+    ] = 128,
     threads: Annotated[int, typer.Option("--threads", min=1, help="For each of the two, which never run at once.")] = 1,
     target: Annotated[
         float | None, typer.Option("--target", help="The validation NDCG@10 to reach; left out: RecTools' best.")
@@ -46,10 +47,10 @@ def train(
 ) -> None:
     """Train our SASRec and RecTools', epoch by epoch in turns, and compare the time to a validation NDCG@10.
 
-    Same data, split, width, length, blocks, heads, dropout, number of negatives and threads; judged by one protocol. An
-    interrupted race goes on where it stopped when you type the same again. Needs a clone of the repository.
+    Same data, split, width, length, blocks, heads, dropout and threads; judged by one protocol. An interrupted race goes on
+    where it stopped when you type the same again. Needs a clone of the repository.
 
-    Example: ossia bench train data --out race --threads 2
+    Example: ossia bench train data --out race --set blocks=1 --set heads=1 --set hidden=64
     """
     from ossia.data import Dataset
     from ossia.studies.peer import Peer, peer_python, peer_script
@@ -57,9 +58,9 @@ def train(
     from ossia.training import BackboneRecipe
 
     chosen = {name: value for name, value in (("epochs", epochs), ("seed", seed)) if value is not None}
-    recipe = make_recipe(BackboneRecipe, {"negatives": NEGATIVES} | chosen | parse_settings(settings or []))
+    recipe = make_recipe(BackboneRecipe, chosen | parse_settings(settings or []))
     dataset = Dataset.load(data)
-    wanted = Settings(recipe, peer_lr, peer_batch, threads)
+    wanted = Settings(recipe, peer_lr, peer_batch, peer_negatives, threads)
     command = [str(peer_python(environment, say)), str(peer_script())]
 
     def open_peer(folder: Path) -> Peer:

@@ -36,7 +36,7 @@ def profile(
     base: BaseArgument,
     history: HistoryOption,
     out: Annotated[Path, typer.Option("--out", metavar="F", help="Where to write the profile.")],
-    runtime: RuntimeOption = "numpy",
+    runtime: RuntimeOption = "default",
     as_json: JsonOption = False,
 ) -> None:
     """Turn a history into what may leave the device: a vector of small integers, never the history.
@@ -68,7 +68,7 @@ def rerank(
         Path | None, typer.Option("--allow", metavar="FILE", help="The only item ids to show; --block wins over it.")
     ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many to show.")] = 10,
-    runtime: RuntimeOption = "numpy",
+    runtime: RuntimeOption = "default",
     device_id: DeviceIdOption = ANY_DEVICE_HEX,
     as_json: JsonOption = False,
 ) -> None:
@@ -105,7 +105,7 @@ def inspect(
     if payload is None:
         result |= _describe_costs(loaded, Adaptation())
     else:
-        decoded = _decode(loaded, payload)
+        decoded = decode_file(loaded, payload)
         result |= _describe_payload(decoded) | _describe_costs(loaded, decoded.adaptation)
     width = max(map(len, result))
     answer(result, (f"{name.ljust(width)}  {_plain(name, value)}" for name, value in result.items()), as_json=as_json)
@@ -171,8 +171,20 @@ def _read_payload(path: Path) -> bytes:
         raise ArtifactError(f"{path}: expected a payload, got: {error.strerror or error}") from error
 
 
-def _decode(base: Base, path: Path) -> Payload:
-    """Decode a payload, and name its file in what may be wrong."""
+def decode_file(base: Base, path: Path) -> Payload:
+    """Decode a payload, and name its file in what may be wrong.
+
+    Args:
+        base: the base that it is for.
+        path: the payload's file; it may be unsigned for now.
+
+    Returns:
+        the payload.
+
+    Raises:
+        ArtifactError: there is no such file.
+        PayloadError: its bytes are no payload for this base.
+    """
     try:
         return decode_payload(base, _read_payload(path), allow_unsigned=True)
     except PayloadError as error:

@@ -97,7 +97,7 @@ def train(
 
     Example: ossia train data --backbone sasrec --out run --epochs 50 --set dim=32
 
-    Example: ossia train data --teacher run --dim 16 --out student
+    Example: ossia train data --teacher run --dim 16 --set distillation.top=50 --out student
 
     Example: ossia train data --refit run --out final
 
@@ -220,7 +220,7 @@ def _follow(steps: Iterator[Numbered], total: int, what: str, done: int) -> None
 
 
 def parse_settings(settings: list[str]) -> dict[str, object]:
-    """Read `name=value`; values are what they would be in JSON, and else text.
+    """Read `name=value`, or `group.name=value`; values are what they would be in JSON, and else text.
 
     Args:
         settings: as typed.
@@ -229,17 +229,28 @@ def parse_settings(settings: list[str]) -> dict[str, object]:
         values by name.
 
     Raises:
-        UsageError: one has no equals sign.
+        UsageError: one has no equals sign, or is said of a group and inside of it.
+
+    Example:
+        >>> parse_settings(["dim=16", "loss=bce", "distillation.top=50", "distillation.weight=0.7"])
+        {'dim': 16, 'loss': 'bce', 'distillation': {'top': 50, 'weight': 0.7}}
     """
     read: dict[str, object] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
             raise UsageError(f"--set: expected name=value, got {setting!r}")
+        *groups, last = name.split(".")
+        inside = read
+        for group in groups:
+            found = inside.setdefault(group, {})
+            if not isinstance(found, dict):
+                raise UsageError(f"--set: expected {group} once, got {group} and {name}")
+            inside = found
         try:
-            read[name] = msgspec.json.decode(text.encode())
+            inside[last] = msgspec.json.decode(text.encode())
         except msgspec.DecodeError:
-            read[name] = text
+            inside[last] = text
     return read
 
 

@@ -10,7 +10,7 @@ DataArgument: TypeAlias = Annotated[Path, typer.Argument(metavar="DATA", help="A
 HistoryOption: TypeAlias = Annotated[
     Path, typer.Option("--history", metavar="H", help="Item ids, oldest first: a JSON array, or one id a line; `-` is stdin.")
 ]
-RuntimeOption: TypeAlias = Annotated[str, typer.Option("--runtime", help="What computes: numpy or numpy_int8.")]
+RuntimeOption: TypeAlias = Annotated[str, typer.Option("--runtime", help="What computes: engine, numpy or numpy_int8.")]
 DeviceIdOption: TypeAlias = Annotated[
     str, typer.Option("--device-id", metavar="HEX", help="32 hexadecimal digits; zeros: any device.")
 ]

@@ -1,7 +1,8 @@
 """Runtimes: one function each, from (base, adaptation) to a ranker for one user on one device.
 
 The ranker of every numpy runtime is the same, and differs in its arithmetic alone (`linear.py`): `numpy` computes in float32,
-`numpy_int8` as an int8 engine does. Folding and laying out weights happens once, when the ranker is made.
+`numpy_int8` as an int8 engine does. `engine` is that engine (`engine.py`), where it was compiled. Folding and laying out
+weights happens once, when the ranker is made.
 
     state   = forward(history)                    with the rows of the user's own history, at 8 bits
     score_i = state · row_i                       −inf where the device does not hold row i
@@ -13,7 +14,7 @@ then every item the table knows scores minus its popularity rank, held or not, f
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int
@@ -21,11 +22,12 @@ from jaxtyping import Bool, Float32, Int
 from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.apply import Weights, apply
 from ossia.adaptation.base import Base
+from ossia.device import engine as native
 from ossia.device.forward import FORWARDS, Encoder, usable_history
 from ossia.device.linear import FLOAT, INTEGER, Arithmetic
 from ossia.errors import UsageError
 from ossia.quantization.grid import Panel
-from ossia.types import Candidates, History
+from ossia.types import Candidates, History, Ranker
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +116,22 @@ class DeviceRanker:
         return np.where(known, -rank[np.where(known, items, 0)], np.float32(-np.inf))
 
 
-Runtime: TypeAlias = Callable[[Base, Adaptation], DeviceRanker]
+class StateRanker(Ranker, Protocol):
+    """A ranker that also shows its user state, of which a profile is made."""
+
+    def state(self, history: History) -> Float32[np.ndarray, " dim"]:
+        """Encode a history.
+
+        Args:
+            history: item rows, oldest first.
+
+        Returns:
+            the user state; zeros if nothing in the history is known.
+        """
+        ...
+
+
+Runtime: TypeAlias = Callable[[Base, Adaptation], StateRanker]
 
 
 def numpy_ranker(base: Base, adaptation: Adaptation) -> DeviceRanker:
@@ -167,8 +184,48 @@ def make_ranker(weights: Weights, arithmetic: Arithmetic) -> DeviceRanker:
     return DeviceRanker(weights, arithmetic, FORWARDS[weights.backbone](weights, arithmetic))
 
 
-RUNTIMES: Final[dict[str, Runtime]] = {"numpy": numpy_ranker, "numpy_int8": numpy_int8_ranker}
-"""Every runtime, by the name that the command line and a session use."""
+NUMPY: Final[dict[str, Callable[[Base, Adaptation], DeviceRanker]]] = {"numpy": numpy_ranker, "numpy_int8": numpy_int8_ranker}
+"""The runtimes that are everywhere, and whose numbers `tests/vectors` holds."""
+
+RUNTIMES: Final[dict[str, Runtime]] = {**NUMPY, **({"engine": native.engine_ranker} if native.library() is not None else {})}
+"""Every runtime that is here, by the name that the command line and a session use."""
+
+
+def default_ranker(base: Base, adaptation: Adaptation) -> StateRanker:
+    """Rank with the engine, or with numpy where it was not compiled or does not run a base of this size.
+
+    Args:
+        base: the base.
+        adaptation: one user's terms.
+
+    Returns:
+        the ranker.
+
+    Raises:
+        UsageError: the base's backbone has no forward here.
+    """
+    return native.engine_ranker(base, adaptation) if native.runs(base) else numpy_ranker(base, adaptation)
+
+
+def choose_runtime(name: str) -> Runtime:
+    """Look a runtime up by name.
+
+    Args:
+        name: such as `numpy`; `default` is the engine, or numpy where it was not compiled.
+
+    Returns:
+        the runtime.
+
+    Raises:
+        UsageError: there is none of that name here.
+    """
+    if name == "default":
+        return default_ranker
+    if name == "engine" and name not in RUNTIMES:
+        raise UsageError("runtime: engine was not compiled when ossia was installed (no C compiler?); numpy works everywhere")
+    if name not in RUNTIMES:
+        raise UsageError(f"runtime: expected one of {', '.join(RUNTIMES)}, got {name!r}")
+    return RUNTIMES[name]
 
 
 def _known(items: Int[np.ndarray, " candidates"], rows: int) -> Bool[np.ndarray, " candidates"]:

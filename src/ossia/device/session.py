@@ -34,7 +34,7 @@ from ossia.adaptation.payload import ANY_DEVICE, Header, Payload, Verify, decode
 from ossia.adaptation.profile import make_profile
 from ossia.device.forward import usable_history
 from ossia.device.ranking import Ranking, rerank
-from ossia.device.runtimes import RUNTIMES, DeviceRanker
+from ossia.device.runtimes import StateRanker, choose_runtime
 from ossia.errors import PayloadError, UsageError
 from ossia.types import Candidates, History, Profile
 
@@ -64,9 +64,9 @@ class Version:
     runtime: str
 
     @cached_property
-    def ranker(self) -> DeviceRanker:
+    def ranker(self) -> StateRanker:
         """Return the folded weights, ready to rank."""
-        return RUNTIMES[self.runtime](self.base, self.adaptation)
+        return choose_runtime(self.runtime)(self.base, self.adaptation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +198,7 @@ def open_session(
     *,
     history: History | None = None,
     highest: int = 0,
-    runtime: str = "numpy",
+    runtime: str = "default",
     allow_unsigned: bool = False,
     verify: Verify | None = None,
 ) -> Session:
@@ -209,7 +209,7 @@ def open_session(
         device_id: 16 bytes.
         history: what the app kept, oldest first; None: nothing yet.
         highest: the highest sequence that was accepted before; keep it, or old payloads can be replayed.
-        runtime: a name in `RUNTIMES`.
+        runtime: a name in `RUNTIMES`; `default` is the engine, or numpy where it was not compiled.
         allow_unsigned: accept payloads that nobody signed.
         verify: checks signatures; without it signed payloads are refused.
 
@@ -219,8 +219,7 @@ def open_session(
     Raises:
         UsageError: no such runtime, or a device id that is not 16 bytes.
     """
-    if runtime not in RUNTIMES:
-        raise UsageError(f"runtime: expected one of {', '.join(RUNTIMES)}, got {runtime!r}")
+    choose_runtime(runtime)
     if len(device_id) != len(ANY_DEVICE):
         raise UsageError(f"device id: expected {len(ANY_DEVICE)} bytes, got {len(device_id)}")
     kept = _readable(base, history if history is not None else np.zeros(0, np.int32))

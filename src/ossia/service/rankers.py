@@ -24,7 +24,7 @@ from ossia.adaptation.cost import Costs, costs
 from ossia.adaptation.payload import decode_payload, encode_payload
 from ossia.adaptation.prices import WHOLE
 from ossia.adaptation.profile import decode_profile, encode_profile, make_profile
-from ossia.device.runtimes import RUNTIMES, DeviceRanker, Runtime
+from ossia.device.runtimes import RUNTIMES, Runtime, StateRanker
 from ossia.errors import UsageError
 from ossia.types import Profile, Ranker
 
@@ -145,7 +145,7 @@ def receive(base: Base, delivery: Delivery, *, runtime: str = "numpy") -> Callab
     return lambda number: rank_with(delivery.payloads[number])
 
 
-def unpack(base: Base, payload: bytes, *, runtime: str = "numpy") -> DeviceRanker:
+def unpack(base: Base, payload: bytes, *, runtime: str = "numpy") -> StateRanker:
     """Turn one payload into its ranker.
 
     Args:

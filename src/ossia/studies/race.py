@@ -3,14 +3,14 @@
     time to q  =  Σ seconds of training until the first epoch whose validation NDCG@10 is at least q
 
 q is the peer's best, unless one is given. Training alone is timed, on the wall; validating, exporting and saving are not, for
-either. Both read the same training histories, have the same width, length, blocks, heads, dropout, number of negatives and
-threads, and are judged by the same protocol on the same cases: all validation events after every epoch, test events once,
-with the weights that were best on validation. Each stops after its own `patience`. Turns alternate, so that whatever else the
-machine does hits both; the peer's process sleeps while ours trains.
+either. Both read the same training histories, have the same width, length, blocks, heads, dropout and threads, and are judged
+by the same protocol on the same cases: all validation events after every epoch, test events once, with the weights that were
+best on validation. Each stops after its own `patience`. Turns alternate, so that whatever else the machine does hits both; the
+peer's process sleeps while ours trains.
 
-What is not the same, because it is what is being compared: batches, the negatives (RecTools draws them anew for every event,
-uniformly; ours are shared by a batch and drawn by popularity), step sizes, our running mean of the weights, and the inner width
-of the feed-forward networks, which RecTools' SASRec fixes at the width of the model.
+What is not the same, because it is what is being compared: batches, the negatives (RecTools draws its own for every event,
+uniformly, and needs few; ours are shared by a batch and drawn by popularity, and cost little), step sizes, our running mean of
+the weights, and the inner width of the feed-forward networks, which RecTools' SASRec fixes at the width of the model.
 
 Every epoch is written down before the next one begins (`laps.jsonl`), both trainings keep checkpoints, and a race that is
 called again with the same settings goes on where it stopped.
@@ -71,15 +71,17 @@ class Settings:
     """How to race.
 
     Attributes:
-        recipe: ours; shape, dropout, negatives, epochs, patience and seed are the peer's too.
+        recipe: ours; shape, dropout, epochs, patience and seed are the peer's too.
         peer_lr: Adam's step size of the peer.
         peer_batch: sequences per step of the peer.
+        peer_negatives: negatives of the peer, for every event.
         threads: for both.
     """
 
     recipe: BackboneRecipe
     peer_lr: float = 1e-3
     peer_batch: int = 128
+    peer_negatives: int = 128
     threads: int = 1
 
 
@@ -242,11 +244,11 @@ def _judged(peer: Peer, answer: dict[str, float], laps: Sequence[Lap], split: Sp
 
 
 def _peer_settings(data: Dataset, recipe: BackboneRecipe, settings: Settings) -> dict[str, int | float | str]:
-    """Give the peer what both share, and its own step size and batches."""
+    """Give the peer what both share, and its own step size, batches and negatives."""
     losses = {"full_softmax": "softmax", "sampled_softmax": "sampled_softmax", "bce": "BCE", "gbce": "gBCE"}
-    shared = {name: getattr(recipe, name) for name in ("dim", "length", "blocks", "heads", "dropout", "negatives", "seed")}
-    own = {"lr": settings.peer_lr, "batch": settings.peer_batch, "threads": settings.threads, "items": data.items}
-    return shared | own | {"loss": losses[recipe.loss]}
+    shared = {name: getattr(recipe, name) for name in ("dim", "length", "blocks", "heads", "dropout", "seed")}
+    own = {"lr": settings.peer_lr, "batch": settings.peer_batch, "negatives": settings.peer_negatives}
+    return shared | own | {"threads": settings.threads, "items": data.items, "loss": losses[recipe.loss]}
 
 
 def _check_same(folder: Path, data: Dataset, settings: Settings, recipe: BackboneRecipe) -> None:

@@ -169,8 +169,20 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def window(self) -> int:
         """Events per training window, at the most."""
-        length = self.sizes["length"]
-        return max(length, WINDOW) if self.backbone == "caser" else length
+        return window_of(self.backbone, self.sizes["length"])
+
+
+def window_of(kind: str, length: int) -> int:
+    """Tell how many events a backbone takes in one window: those that it reads, or more where each state picks its own.
+
+    Args:
+        kind: the backbone's name in `BACKBONES`.
+        length: the events that one state is made of.
+
+    Returns:
+        events, at the most.
+    """
+    return max(length, WINDOW) if kind == "caser" else length
 
 
 def check_device(name: str) -> torch.device:

@@ -26,7 +26,7 @@ from ossia.backbones import Backbone
 from ossia.errors import ArtifactError, UsageError
 from ossia.files import sha256_file
 from ossia.training.batches import Batch, Windows, group_at_random
-from ossia.training.recipes import BackboneRecipe, Distillation
+from ossia.training.recipes import BackboneRecipe, Distillation, window_of
 from ossia.training.run import BEST, Run
 from ossia.types import ABSENT
 
@@ -134,7 +134,7 @@ def teacher_lists(teacher: Backbone, windows: Windows, top: int, out: Path) -> n
         ArtifactError: a file of that name holds something else.
     """
     longest, items = int(windows.sizes.max()), len(teacher.items.weight)
-    if longest > teacher.shape["length"]:
+    if longest > window_of(teacher.kind, teacher.shape["length"]):
         raise UsageError(f"teacher: expected to read at least {longest} events, got length {teacher.shape['length']}")
     if top > items - longest:
         raise UsageError(f"distillation: expected top of at most {items - longest} for {items} items, got {top}")

@@ -11,7 +11,7 @@ import torch
 from ossia.adaptation import Adaptation, Base
 from ossia.backbones import BACKBONES, TorchRanker
 from ossia.data import Dataset, Histories, item_counts, leave_one_out, synthetic
-from ossia.device.runtimes import RUNTIMES
+from ossia.device.runtimes import NUMPY
 from ossia.errors import UsageError
 from ossia.evaluation import Popularity, judge
 from ossia.training import BackboneRecipe, load_run, publish, train_backbone
@@ -72,7 +72,7 @@ def test_a_published_base_ranks_as_it_was_trained_in_both_arithmetics(run: Path,
     cases, trained = leave_one_out(data.histories).test, load_run(run)
     assert base.manifest.backbone == trained.recipe.backbone
     in_torch = judge("torch", TorchRanker(trained.backbone), cases, data.items).ndcg(10)
-    for name, runtime in RUNTIMES.items():
+    for name, runtime in NUMPY.items():
         on_device = judge(name, runtime(base, Adaptation()), cases, data.items).ndcg(10)
         assert on_device == pytest.approx(in_torch, abs=0.05)
 

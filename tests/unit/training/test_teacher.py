@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import ossia.training.teacher as module
-from ossia.backbones import SASRec, TorchRanker
+from ossia.backbones import Caser, SASRec, TorchRanker
 from ossia.data import Dataset, Histories, leave_one_out, synthetic
 from ossia.errors import ArtifactError, UsageError
 from ossia.training import BackboneRecipe, Run, load_run, train_backbone
@@ -102,6 +102,18 @@ def test_lists_that_are_something_else_are_refused(teacher: SASRec, windows: Win
     longer = cut_windows(Histories.from_lists([list(range(20))]), 10)
     with pytest.raises(UsageError, match="expected to read at least 10 events"):
         teacher_lists(teacher, longer, TOP, tmp_path)
+
+
+def test_a_teacher_whose_states_pick_their_own_events_reads_windows_of_any_length(tmp_path: Path) -> None:
+    caser, longer = (
+        Caser(ITEMS, dim=8, length=3, vertical=1, horizontal=2),
+        cut_windows(Histories.from_lists([[*range(12)]]), 10),
+    )
+    lists = teacher_lists(caser, longer, TOP, tmp_path)
+    with torch.no_grad():
+        last = caser.eval()(torch.arange(8, 11)[None])[0, -1] @ caser.items.weight.T
+    last[1:11] = -torch.inf  # the events of the first window
+    assert lists["items"][9].tolist() == last.topk(TOP).indices.tolist()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,297 @@
+/* Folding a payload: add, then quantize, then gate, as src/ossia/adaptation/apply.py, to the bit.
+ *
+ *     u = q + 128;  t = ((u & mask) + half) - 128        mask and half by the channel's width: 8, 4, 2 bits or none
+ *
+ * The master lies in panels already, so a slot folds in one pass that any compiler turns into vectors: mask and half repeat
+ * over the 64 bytes of a group. A channel without bits gets mask 0 and half 128, which is zero.
+ *
+ * Every byte of a payload has been checked by payload.c before the first is written: a refused payload leaves the weights as
+ * they were.
+ *
+ * Hidden channels of a feed-forward at width 0 give relu(0) = 0: they are left out, together with the inputs of `contract` that
+ * read them, which changes no sum. */
+#include "engine.h"
+
+static const uint64_t WEIGHTS_MAGIC = 0x746867696557534f; /* "OSWeight" */
+enum { ID = 16 };
+
+static const uint8_t MASK[4] = {0, 0xc0, 0xf0, 0xff}, HALF[4] = {128, 32, 8, 0};
+
+static float half_to_float(const uint8_t *at)
+{
+    uint32_t half = at[0] | at[1] << 8, sign = (half & 0x8000) << 16, rest = half & 0x7fff, bits = (rest << 13) + (112u << 23);
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    if (rest < 0x400) /* below the smallest normal float16: whole steps of 2^-24 */
+        value = (float)rest * 0x1p-24f;
+    return sign ? -value : value;
+}
+
+/* One number of a delta: left . right, added rank by rank, each product and each sum rounded to float32. */
+static float delta_at(const slot *s, const uint8_t *numbers, uint32_t rank, uint32_t channel, uint32_t input)
+{
+    if (!rank)
+        return half_to_float(numbers + 2 * ((size_t)channel * s->inputs + input));
+    const uint8_t *left = numbers + 2 * (size_t)channel * rank, *right = numbers + 2 * ((size_t)s->channels * rank + input);
+    float total = half_to_float(left) * half_to_float(right);
+    for (uint32_t r = 1; r < rank; r++) {
+        float product = half_to_float(left + 2 * r) * half_to_float(right + 2 * (size_t)r * s->inputs);
+        total += product;
+    }
+    return total;
+}
+
+typedef struct { /* a slot as its payload wants it */
+    const slot *slot;
+    const uint8_t *codes, *numbers; /* of its delta; NULL: none */
+    uint32_t rank, channels, inputs;
+    const uint16_t *channel, *input; /* which of the slot's are kept; NULL: all */
+} recipe;
+
+/* ---- W + D on the grid again ---- */
+
+static float sum_at(const recipe *r, uint32_t channel, uint32_t input)
+{
+    const slot *s = r->slot;
+    float scale = s->scales[2 * pad_to(s->channels, 16) + channel];
+    float base = (float)(s->master[place_of(s, channel, input)] - 128) * scale;
+    return base + delta_at(s, r->numbers, r->rank, channel, input);
+}
+
+/* One channel of W + D: u = q + 128 into the panel `sum`; answers its scale at the width of `code`. The sum is taken twice
+ * rather than kept: a row of floats is more than a small stack may hold. */
+static float requantize(const recipe *r, uint32_t channel, unsigned code, uint8_t *sum)
+{
+    const slot *s = r->slot;
+    float top = 0;
+    for (uint32_t i = 0; i < s->inputs; i++) {
+        float w = sum_at(r, channel, i), size = w < 0 ? -w : w;
+        top = size > top ? size : top;
+    }
+    float scale = top / 127, divisor = scale > 0 ? scale : 1;
+    int64_t qt = 0, tt = 0;
+    for (uint32_t i = 0; i < s->inputs; i++) {
+        int q = (int)round_to_grid(sum_at(r, channel, i) / divisor), t = ((q + 128) & MASK[code]) + HALF[code] - 128;
+        sum[place_of(s, channel, i)] = (uint8_t)(q + 128);
+        qt += q * t, tt += t * t;
+    }
+    return code == 3 ? scale : code ? scale * ((float)qt / (float)tt) : 0;
+}
+
+/* A panel of W + D, written where the folded panel will be. */
+COLD static const uint8_t *add_delta(const recipe *r, uint8_t *sum, float *scale)
+{
+    const slot *s = r->slot;
+    memset(sum, 128, pad_to(s->channels, 16) * pad_to(s->inputs, 4));
+    for (uint32_t channel = 0; channel < s->channels; channel++)
+        scale[channel] = requantize(r, channel, code_of(r->codes, s->code + channel), sum);
+    return sum;
+}
+
+/* ---- folding a slot ---- */
+
+/* The 4 inputs of 16 channels that make one group of the folded panel, 4 bytes a channel. */
+static void gather(const recipe *r, const uint8_t *master, uint32_t first, uint32_t group, uint32_t words[16])
+{
+    size_t groups = pad_to(r->slot->inputs, 4) / 4;
+    const uint8_t *block = master + first / 16 * groups * 64;
+    uint32_t four[16];
+    if (r->channel) {
+        for (uint32_t c = 0; c < 16; c++) {
+            uint32_t channel = first + c < r->channels ? r->channel[first + c] : 0;
+            memcpy(words + c, master + (channel / 16 * groups + group) * 64 + channel % 16 * 4, 4);
+        }
+    } else if (r->input) {
+        memset(words, 0, 64);
+        for (uint32_t j = 0; j < 4 && 4 * group + j < r->inputs; j++) {
+            uint32_t input = r->input[4 * group + j], from = 8 * (input % 4), to = 8 * j;
+            memcpy(four, block + input / 4 * 64, 64);
+            for (int c = 0; c < 16; c++)
+                words[c] |= (four[c] >> from & 255) << to;
+        }
+    } else {
+        memcpy(words, block + group * 64, 64);
+    }
+}
+
+/* Folds group by group. Where `master` is the folded panel's own memory, what is read lies never before what is written. */
+static void fold_panel(const recipe *r, const uint8_t *master, uint8_t *values)
+{
+    uint32_t groups = (uint32_t)pad_to(r->inputs, 4) / 4, words[16];
+    for (uint32_t first = 0; first < r->channels; first += 16) {
+        uint32_t mask[16], half[16]; /* no sum below is above 255, so four bytes can be added at once */
+        for (uint32_t c = 0; c < 16; c++) {
+            uint32_t channel = first + c < r->channels ? r->channel ? r->channel[first + c] : first + c : UINT32_MAX;
+            unsigned code = channel != UINT32_MAX ? code_of(r->codes, r->slot->code + channel) : 0;
+            mask[c] = MASK[code] * 0x01010101u, half[c] = HALF[code] * 0x01010101u;
+        }
+        for (uint32_t group = 0; group < groups; group++, values += 64) {
+            gather(r, master, first, group, words);
+            for (int c = 0; c < 16; c++)
+                words[c] = ((words[c] & mask[c]) + half[c]) ^ 0x80808080u;
+            memcpy(values, words, 64);
+        }
+    }
+}
+
+static void fold_slot(const recipe *r, uint8_t *values)
+{
+    const slot *s = r->slot;
+    size_t padded = pad_to(s->channels, 16);
+    float *scale = (float *)(values + padded * pad_to(s->inputs, 4)), *bias = scale + padded;
+    memset(scale, 0, 2 * padded * sizeof(float));
+    const uint8_t *master = r->numbers ? add_delta(r, values, scale) : s->master;
+    for (uint32_t i = 0; i < r->channels; i++) {
+        uint32_t channel = r->channel ? r->channel[i] : i;
+        unsigned code = code_of(r->codes, s->code + channel);
+        float own = code ? s->scales[(code - 1) * padded + channel] : 0;
+        scale[i] = r->numbers ? scale[channel] : own; /* channel is never before i */
+        bias[i] = code ? s->bias[channel] : 0;
+    }
+    fold_panel(r, master, values);
+}
+
+/* Lists the hidden channels of a block that have bits; NULL if all have. */
+static const uint16_t *kept(const slot *expand, const uint8_t *codes, uint16_t left[MAX_HIDDEN], uint32_t *count)
+{
+    *count = 0;
+    for (uint32_t i = 0; i < expand->channels; i++)
+        if (code_of(codes, expand->code + i))
+            left[(*count)++] = (uint16_t)i;
+    return *count < expand->channels ? left : NULL;
+}
+
+/* Leaves out what a block of a SASRec need not compute: channels of `expand`, and the inputs of `contract` that read them. */
+static void thin_out(const ossia_model *model, uint32_t index, bool whole, ossia_weights *weights, recipe *r, uint16_t *left)
+{
+    uint32_t part = index % BLOCK_SLOTS, *inner = &weights->inner[index / BLOCK_SLOTS];
+    const uint8_t *codes = whole ? NULL : r->codes;
+    if (model->kind != SASREC)
+        return;
+    if (part == EXPAND)
+        r->channel = kept(r->slot, codes, left, inner), r->channels = *inner;
+    if (part == CONTRACT)
+        r->input = kept(r->slot - 1, codes, left, inner), r->inputs = *inner;
+}
+
+static void fold_slots(const ossia_model *model, const sections *found, bool whole, ossia_weights *weights)
+{
+    const uint8_t *numbers = found->delta ? found->delta + (model->slots + 7) / 8 : NULL;
+    uint16_t left[MAX_HIDDEN];
+    for (uint32_t i = 0; i < model->slots; i++) {
+        const slot *s = &model->slot[i];
+        bool changed = found->delta && bit_of(found->delta, i);
+        recipe r = {s, found->codes, changed ? numbers : NULL, found->rank, s->channels, s->inputs, NULL, NULL};
+        thin_out(model, i, whole, weights, &r, left);
+        fold_slot(&r, (uint8_t *)weights + s->at);
+        if (changed)
+            numbers += 2 * delta_numbers(s, found->rank);
+    }
+}
+
+static void fold_rows(const ossia_model *model, const sections *found, uint8_t *widths)
+{
+    memset(widths, found->has_rows ? 0 : 3, model->shape.items);
+    for (uint8_t i = 0; i < 3 && found->has_rows; i++) {
+        list walk = found->rows[i];
+        for (uint64_t row; list_next(&walk, found->row_count, &row);)
+            widths[row] = i + 1;
+    }
+}
+
+int ossia_fold(const ossia_model *model, const void *payload, size_t size, int flags, ossia_weights *weights, size_t *bytes)
+{
+    if (!valid_model(model) || (!payload && size) || !bytes || (uintptr_t)weights % OSSIA_ALIGN ||
+        flags & ~(OSSIA_UNSIGNED | OSSIA_VERIFIED | OSSIA_WHOLE))
+        return OSSIA_ARGUMENT;
+    size_t there = *bytes;
+    *bytes = model->weights_bytes;
+    if (!weights || there < model->weights_bytes)
+        return OSSIA_MEMORY;
+    sections found = {0};
+    int error = payload ? read_payload(model, payload, size, flags, &found) : OSSIA_OK;
+    if (error != OSSIA_OK)
+        return error;
+    memset(weights, 0, sizeof *weights);
+    weights->magic = WEIGHTS_MAGIC, weights->bytes = model->weights_bytes, weights->all_rows = !found.has_rows;
+    memcpy(weights->base_id, model->base_id, ID), memcpy(weights->table_id, model->table_id, ID);
+    for (uint32_t i = 0; i < model->shape.gates; i++)
+        weights->gates |= (uint64_t)(found.gates ? bit_of(found.gates, i) : 1) << i;
+    fold_slots(model, &found, flags & OSSIA_WHOLE, weights);
+    fold_rows(model, &found, (uint8_t *)weights + model->widths_at);
+    return OSSIA_OK;
+}
+
+/* ---- reading folded weights ---- */
+
+bool valid_weights(const ossia_model *model, const ossia_weights *weights)
+{
+    return weights && (uintptr_t)weights % OSSIA_ALIGN == 0 && weights->magic == WEIGHTS_MAGIC &&
+           weights->bytes == model->weights_bytes && !memcmp(weights->base_id, model->base_id, ID) &&
+           !memcmp(weights->table_id, model->table_id, ID);
+}
+
+COLD int ossia_check(const ossia_model *model, const ossia_weights *weights, size_t bytes)
+{
+    if (!valid_model(model) || !weights || (uintptr_t)weights % OSSIA_ALIGN)
+        return OSSIA_ARGUMENT;
+    if (bytes < model->weights_bytes || !valid_weights(model, weights) || weights->all_rows > 1)
+        return OSSIA_WEIGHTS;
+    if (model->shape.gates < MAX_GATES && weights->gates >> model->shape.gates)
+        return OSSIA_WEIGHTS;
+    for (uint32_t i = 0; i < MAX_BLOCKS; i++)
+        if (weights->inner[i] > (i < model->shape.blocks ? model->shape.hidden : 0))
+            return OSSIA_WEIGHTS;
+    const uint8_t *widths = widths_of(model, weights);
+    uint8_t all = 0, any = 3;
+    for (uint32_t i = 0; i < model->shape.items; i++)
+        all |= widths[i], any &= widths[i];
+    return all > 3 || (weights->all_rows && any != 3) ? OSSIA_WEIGHTS : OSSIA_OK;
+}
+
+panel panel_of(const ossia_model *model, const ossia_weights *weights, uint32_t index)
+{
+    const slot *s = &model->slot[index];
+    const uint8_t *memory = (const uint8_t *)weights + s->at;
+    size_t padded = pad_to(s->channels, 16);
+    const float *scale = (const float *)(memory + padded * pad_to(s->inputs, 4));
+    panel p = {(const int8_t *)memory, scale, scale + padded, s->channels, s->inputs};
+    if (model->kind == SASREC && index % BLOCK_SLOTS == EXPAND)
+        p.channels = weights->inner[index / BLOCK_SLOTS];
+    if (model->kind == SASREC && index % BLOCK_SLOTS == CONTRACT)
+        p.inputs = weights->inner[index / BLOCK_SLOTS];
+    return p;
+}
+
+const uint8_t *widths_of(const ossia_model *model, const ossia_weights *weights)
+{
+    return (const uint8_t *)weights + model->widths_at;
+}
+
+COLD int ossia_slot(const ossia_model *model, const ossia_weights *weights, uint32_t index, int8_t *values, float *scale)
+{
+    if (!valid_model(model) || !valid_weights(model, weights) || index >= model->slots || !values || !scale)
+        return OSSIA_ARGUMENT;
+    const slot *s = &model->slot[index];
+    panel p = panel_of(model, weights, index);
+    if (p.channels != s->channels || p.inputs != s->inputs)
+        return OSSIA_ARGUMENT;
+    for (uint32_t channel = 0; channel < s->channels; channel++) {
+        scale[channel] = p.scale[channel];
+        for (uint32_t input = 0; input < s->inputs; input++)
+            *values++ = p.values[place_of(s, channel, input)];
+    }
+    return OSSIA_OK;
+}
+
+COLD int ossia_row(const ossia_model *model, const ossia_weights *weights, uint32_t row, int8_t *values, float *scale)
+{
+    if (!valid_model(model) || !valid_weights(model, weights) || row >= model->shape.items || !values || !scale)
+        return OSSIA_ARGUMENT;
+    uint8_t code = widths_of(model, weights)[row];
+    const table *t = &model->table;
+    *scale = code ? load_float(t->scales + ((code - 1) * (size_t)t->items + row) * 4) : 0;
+    for (uint32_t i = 0; i < t->dim; i++)
+        values[i] = (int8_t)(uint8_t)(((row_value(t, row, i) & MASK[code]) + HALF[code]) ^ 128);
+    return OSSIA_OK;
+}

@@ -1,0 +1,239 @@
+/* From a user state to scores and to the k best, as src/ossia/device/runtimes.py and ranking.py:
+ *
+ *     score_i = sum(state . row_i) * (s_state * s_i)        integers, then one float32 factor
+ *
+ * Rows are read where they lie, by bit plane: a row at 4 bits is two planes, at 2 bits one. A row of the user's own history
+ * counts at 8 bits, whatever the payload left of it. Without a single known event everything scores minus its popularity
+ * rank, held or not. What can't be scored is -infinity. */
+#include "engine.h"
+
+enum { CHUNK = 128 };
+
+float round_values(const float *x, uint32_t count, int8_t *q)
+{
+    float top = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        float size = x[i] < 0 ? -x[i] : x[i];
+        top = size > top || size != size ? size : top; /* what is no number stays to the end */
+    }
+    float scale = top / 127, divisor = scale > 0 ? scale : 1;
+    for (uint32_t i = 0; i < count; i++)
+        q[i] = (int8_t)round_to_grid(x[i] / divisor);
+    return scale;
+}
+
+static void make_query(const float *state, uint32_t dim, query *q)
+{
+    int8_t values[MAX_DIM];
+    memset(q, 0, sizeof *q);
+    q->scale = round_values(state, dim, values);
+    for (uint32_t i = 0; i < dim; i++) {
+        q->pairs[i % 4][i / 4] = values[i], q->halves[i % 2][i / 2] = values[i];
+        q->sum += values[i];
+    }
+}
+
+static bool in_history(const ossia_scratch *s, int32_t item)
+{
+    if (!(s->seen[item / 64 % 64] >> item % 64 & 1))
+        return false;
+    for (uint32_t i = 0; i < s->events; i++)
+        if (s->items[i] == item)
+            return true;
+    return false;
+}
+
+typedef struct { /* what scoring needs to know, for all candidates */
+    const ossia_model *model;
+    const ossia_scratch *scratch;
+    const kernels *run;
+    const uint8_t *widths;
+    bool known, all_rows, unseen;
+} ranker;
+
+static ranker make_ranker(const ossia_model *model, const ossia_weights *weights, ossia_scratch *s, const int32_t *history,
+                          size_t events, bool unseen)
+{
+    ranker r = {
+        model, s, kernels_now(), widths_of(model, weights), encode(model, weights, s, history, events), weights->all_rows,
+        unseen};
+    if (r.known)
+        make_query(s->state, model->shape.dim, &s->query);
+    return r;
+}
+
+/* The width at which a row counts: its own, 8 bits if it is in the history, or none if that is to be left out. */
+static uint8_t width_of(const ranker *r, int32_t item)
+{
+    bool own = r->known && (!r->all_rows || r->unseen) && in_history(r->scratch, item);
+    return own ? (r->unseen ? 0 : 3) : r->widths[item];
+}
+
+static void pick_listed(const ranker *r, const int32_t *items, size_t count, int32_t *rows, uint8_t *widths)
+{
+    for (size_t i = 0; i < count; i++) {
+        bool known = items[i] >= 0 && (uint32_t)items[i] < r->model->shape.items;
+        rows[i] = known ? items[i] : 0;
+        widths[i] = known ? width_of(r, items[i]) : 0;
+    }
+}
+
+static void pick_range(const ranker *r, int32_t first, size_t count, int32_t *rows, uint8_t *widths)
+{
+    for (size_t i = 0; i < count; i++)
+        rows[i] = first + (int32_t)i;
+    memcpy(widths, r->widths + first, count);
+    for (uint32_t i = 0; i < r->scratch->events; i++) {
+        uint32_t at = (uint32_t)r->scratch->items[i] - (uint32_t)first;
+        if (at < count)
+            widths[at] = r->unseen ? 0 : 3;
+    }
+}
+
+/* Scores up to CHUNK candidates: those listed, or the rows from `first` on. */
+static void score_chunk(const ranker *r, const int32_t *items, int32_t first, size_t count, float *scores)
+{
+    int32_t rows[CHUNK];
+    uint8_t widths[CHUNK];
+    if (!r->known) {
+        for (size_t i = 0; i < count; i++) {
+            int32_t item = items ? items[i] : first + (int32_t)i;
+            bool known = item >= 0 && (uint32_t)item < r->model->shape.items;
+            scores[i] = known ? -(float)r->model->popularity_rank[item] : -__builtin_inff();
+        }
+        return;
+    }
+    if (items)
+        pick_listed(r, items, count, rows, widths);
+    else
+        pick_range(r, first, count, rows, widths);
+    r->run->match(&r->model->table, &r->scratch->query, rows, widths, count, scores);
+    for (size_t i = 0; i < count; i++)
+        if (!(scores[i] - scores[i] == 0)) /* infinite, or no number */
+            scores[i] = -__builtin_inff();
+}
+
+static void score_vectors(const ossia_scratch *s, uint32_t dim, const float *vectors, size_t count, float *scores)
+{
+    int8_t values[MAX_DIM], state[MAX_DIM];
+    for (uint32_t i = 0; i < dim; i++)
+        state[i] = s->query.halves[i % 2][i / 2];
+    for (size_t row = 0; row < count; row++) {
+        float scale = round_values(vectors + row * dim, dim, values);
+        int32_t sum = 0;
+        for (uint32_t i = 0; i < dim; i++)
+            sum += values[i] * state[i];
+        float score = (float)sum * (s->query.scale * scale);
+        scores[row] = score - score == 0 ? score : -__builtin_inff();
+    }
+}
+
+int ossia_score(const ossia_model *model, const ossia_weights *weights, ossia_scratch *scratch, const int32_t *history,
+                size_t events, const int32_t *candidates, size_t count, const float *vectors, float *scores)
+{
+    if (!valid_call(model, weights, scratch) || (!history && events) || (count && (!candidates || !scores)))
+        return OSSIA_ARGUMENT;
+    ranker r = make_ranker(model, weights, scratch, history, events, false);
+    if (vectors && r.known) {
+        score_vectors(scratch, model->shape.dim, vectors, count, scores);
+        return OSSIA_OK;
+    }
+    for (size_t i = 0; i < count; i += CHUNK)
+        score_chunk(&r, candidates + i, 0, count - i < CHUNK ? count - i : CHUNK, scores + i);
+    return OSSIA_OK;
+}
+
+/* ---- the k best: a heap with the worst on top ---- */
+
+typedef struct { /* positions and scores are the caller's arrays */
+    int32_t *positions;
+    float *scores;
+    size_t size;
+} heap;
+
+static bool worse(const heap *h, size_t a, size_t b) /* at equal scores the later place is worse */
+{
+    return h->scores[a] < h->scores[b] || (h->scores[a] == h->scores[b] && h->positions[a] > h->positions[b]);
+}
+
+static void swap(heap *h, size_t a, size_t b)
+{
+    int32_t position = h->positions[a];
+    float score = h->scores[a];
+    h->positions[a] = h->positions[b], h->scores[a] = h->scores[b];
+    h->positions[b] = position, h->scores[b] = score;
+}
+
+static void sink(heap *h, size_t at, size_t size)
+{
+    for (size_t child; (child = 2 * at + 1) < size; at = child) {
+        if (child + 1 < size && worse(h, child + 1, child))
+            child++;
+        if (!worse(h, child, at))
+            return;
+        swap(h, at, child);
+    }
+}
+
+static void offer(heap *h, size_t k, int32_t position, float score)
+{
+    if (h->size < k) {
+        h->positions[h->size] = position, h->scores[h->size] = score;
+        if (++h->size == k)
+            for (size_t i = k / 2; i-- > 0;)
+                sink(h, i, k);
+    } else if (score > h->scores[0]) {
+        h->positions[0] = position, h->scores[0] = score;
+        sink(h, 0, k);
+    }
+}
+
+static void offer_chunk(heap *h, size_t k, int32_t first, const float *scores, size_t count, bool held_only)
+{
+    for (size_t i = 0; i < count;) {
+        if (h->size == k && count - i >= 16) { /* most of sixteen scores are below the worst that is kept */
+            int above = 0;
+            for (int j = 0; j < 16; j++)
+                above |= scores[i + j] > h->scores[0];
+            if (!above) {
+                i += 16;
+                continue;
+            }
+        }
+        for (size_t end = i + 16 < count ? i + 16 : count; i < end; i++)
+            if (!held_only || scores[i] > -__builtin_inff())
+                offer(h, k, first + (int32_t)i, scores[i]);
+    }
+}
+
+static void sort(heap *h, size_t k)
+{
+    if (h->size < k) /* never filled, so never made a heap */
+        for (size_t i = h->size / 2; i-- > 0;)
+            sink(h, i, h->size);
+    for (size_t size = h->size; size > 1; size--) {
+        swap(h, 0, size - 1);
+        sink(h, 0, size - 1);
+    }
+}
+
+int ossia_top(const ossia_model *model, const ossia_weights *weights, ossia_scratch *scratch, const int32_t *history,
+              size_t events, const int32_t *candidates, size_t count, int flags, size_t k, int32_t *positions, float *scores,
+              size_t *shown)
+{
+    if (!valid_call(model, weights, scratch) || (!history && events) || (!candidates && count) || count > INT32_MAX ||
+        flags & ~OSSIA_UNSEEN || (k && (!positions || !scores)) || !shown)
+        return OSSIA_ARGUMENT;
+    ranker r = make_ranker(model, weights, scratch, history, events, flags & OSSIA_UNSEEN);
+    heap h = {positions, scores, 0};
+    float chunk[CHUNK];
+    size_t all = candidates ? count : model->shape.items;
+    for (size_t i = 0; i < all && k; i += CHUNK) {
+        size_t some = all - i < CHUNK ? all - i : CHUNK;
+        score_chunk(&r, candidates ? candidates + i : NULL, (int32_t)i, some, chunk);
+        offer_chunk(&h, k, (int32_t)i, chunk, some, !candidates);
+    }
+    sort(&h, k);
+    *shown = h.size;
+    return OSSIA_OK;
+}

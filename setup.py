@@ -1,0 +1,33 @@
+"""Compiles the device engine, `engine/`, with the system's C compiler; everything else about the package is in pyproject.toml.
+
+The engine is a shared library called through ctypes: it knows no Python, so one build serves every version. Where there is no
+compiler, or one that can't, setuptools says so and goes on: the numpy runtimes need none.
+"""
+
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+# -ffp-contract=off: a product and a sum are two roundings, as in numpy; where one is meant, the source says so.
+FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
+FLAGS += ["-fno-asynchronous-unwind-tables"]  # nothing here throws, and they are 8 of 120 KB
+SOURCES = Path("engine/src")
+
+setup(
+    ext_modules=[
+        Extension(
+            "ossia.device._engine",
+            sources=sorted(str(path) for path in SOURCES.glob("*.c")),
+            depends=sorted(
+                str(path) for path in (*SOURCES.glob("*.h"), *SOURCES.glob("*.inc"), Path("engine/include/ossia.h"))
+            ),
+            include_dirs=["engine/include", "engine/src"],
+            extra_compile_args=FLAGS,
+            extra_link_args=["-Wl,-s", "-Wl,-z,noseparate-code"] if sys.platform == "linux" else [],
+            py_limited_api=True,
+            optional=True,
+        )
+    ],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)

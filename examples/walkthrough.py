@@ -124,9 +124,7 @@ def step_train_personalizer(folder: Path, data: Dataset, base: Base) -> tuple[Pe
     """Train CHORD's hypernetworks on the frozen base: profile in, importance of every channel out."""
     say_step(3, "a personalizer is trained on the frozen base")
     recipe = PersonalizerRecipe(seed=SEED)
-    for _ in watch(
-        train_personalizer(data, base, recipe, folder / "base"), recipe.epochs + recipe.warm_start, "train CHORD", str
-    ):
+    for _ in watch(train_personalizer(data, base, recipe, folder / "base"), recipe.most_epochs, "train CHORD", str):
         pass
     return Personalizer.load(base, "chord"), _epochs(base.path / "personalizers" / "chord" / "history.jsonl")
 

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float, Float64, UInt8
 
 from ossia.adaptation.adaptation import Adaptation
+from ossia.adaptation.allocate_codes import GAIN, CodeAllocator, only_weight
 from ossia.adaptation.base import Base
 from ossia.adaptation.climb import Ladder, Stairs, lay_out
 from ossia.adaptation.cost import PriceList, price_list
@@ -29,9 +30,6 @@ from ossia.adaptation.prices import WHOLE, CostTable, Prices
 from ossia.adaptation.wire import varint_bytes
 from ossia.errors import BudgetError, UsageError
 from ossia.types import WIDTHS, Budget
-
-GAIN: Final = (0.0, 0.85, 0.99, 1.0)
-"""Share of energy kept at 0, 2, 4, 8 bits: cos² between a Gaussian vector of 64 and its slice of the nested grid, rounded."""
 
 LIMITS: Final = tuple(limit.name for limit in fields(Budget))
 NO_LADDER: Final = Ladder(np.zeros((0, 1)), np.zeros((0, 1, len(LIMITS))))
@@ -124,6 +122,8 @@ class Plan:
         signed: whether a signature is counted.
         terms: what is to be chosen; none, if no limit touches anything.
         stairs: the terms' ladders, priced.
+        budget: what was asked.
+        codes_alone: does it where the budget limits weight bytes and nothing else: then many users are climbed side by side.
     """
 
     prices: PriceList
@@ -133,6 +133,8 @@ class Plan:
     signed: bool
     terms: tuple[_Term, ...]
     stairs: Stairs
+    budget: Budget
+    codes_alone: CodeAllocator | None
 
     @cached_property
     def needs(self) -> tuple[str, ...]:
@@ -150,6 +152,9 @@ class Plan:
         """
         if not self.terms:
             return self.lowest
+        if self.codes_alone:
+            assert importance.channels is not None, "a plan for channels was asked without their importance"
+            return self.codes_alone.allocate(importance.channels[None], [self.budget])[0]
         shares = np.concatenate([_share(importance, term.kind) for term in self.terms])
         if np.isfinite(self.limits[DOWNLOAD]):
             return self._refill(shares)
@@ -215,7 +220,8 @@ def make_plan(
         if least > limit:
             raise BudgetError(name, least, limit)
     stairs = lay_out([term.ladder for term in terms] or [NO_LADDER], _slack(limits, floor, 0.0))
-    return Plan(prices, limits, floor, lowest, signed, terms, stairs)
+    alone = CodeAllocator.of(base, alphabet) if terms and gates is None and only_weight(budget) else None
+    return Plan(prices, limits, floor, lowest, signed, terms, stairs, budget, alone)
 
 
 def _slack(

@@ -28,6 +28,7 @@ from ossia.cli.learn import publish, train
 from ossia.cli.logs import prepare
 from ossia.cli.output import say
 from ossia.cli.serve import serve
+from ossia.cli.study import study
 from ossia.errors import OssiaError
 
 COMMANDS = (prepare, describe, train, publish, profile, personalize, inspect, rerank, export, evaluate, serve)
@@ -56,6 +57,7 @@ for command in COMMANDS:
 bench.command("engine")(engine)
 app.add_typer(bench, name="bench")
 app.add_typer(keys, name="keys")
+app.add_typer(study, name="study")
 
 
 @app.callback(invoke_without_command=True)

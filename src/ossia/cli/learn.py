@@ -69,7 +69,9 @@ def train(
     out: OutOption,
     backbone: Annotated[str, typer.Option("--backbone", help="What to train: sasrec, caser or gru4rec.")] = "sasrec",
     base: Annotated[Path | None, typer.Option("--base", help="Train a personalizer on this frozen base.")] = None,
-    personalizer: Annotated[str | None, typer.Option("--personalizer", metavar="NAME", help="With --base: chord.")] = None,
+    personalizer: Annotated[
+        str | None, typer.Option("--personalizer", metavar="NAME", help="With --base: chord or ridge.")
+    ] = None,
     teacher: Annotated[
         Path | None, typer.Option("--teacher", metavar="RUN", help="Distill: learn from this run's rankings as well.")
     ] = None,
@@ -102,6 +104,8 @@ def train(
     Example: ossia train data --refit run --out final
 
     Example: ossia train data --base base --personalizer chord --out base
+
+    Example: ossia train data --base base --personalizer ridge --set learn=sensitivities --out base
     """
     from ossia.data import Dataset
 
@@ -187,7 +191,7 @@ def _train_personalizer(
     recipe, loaded = make_recipe(PersonalizerRecipe, wanted), Base.load(base)
     folder = personalizer_folder(base, recipe.name or recipe.personalizer)
     steps = train_personalizer(dataset, loaded, recipe, out, resume=not restart)
-    _follow(steps, recipe.epochs + recipe.warm_start, f"train {recipe.personalizer}", 0)
+    _follow(steps, recipe.most_epochs, f"train {recipe.personalizer}", 0)
     _, manifest = read_manifest(folder / MANIFEST, PersonalizerManifest)
     own, another = (manifest.validation[f"{whose}_log_likelihood"] for whose in ("own", "another"))
     result = {"personalizer": folder, "manifest": manifest}

@@ -114,19 +114,20 @@ def plot_curves(curves: Sequence[Curve]) -> str:
     return _draw_twice("Training curves", "curves", (10.0, 5.0), narrow, lambda figure, wide: _curves(figure, curves, wide))
 
 
-def plot_catalog(curves: Sequence[CatalogCurve], whole: Interval | None) -> str:
+def plot_catalog(curves: Sequence[CatalogCurve], whole: Interval | None, *, name: str = "catalog") -> str:
     """Draw NDCG@10 against the share of the table's bytes that a device holds.
 
     Args:
         curves: personal rows, most popular rows, …
         whole: NDCG@10 with the whole table, a horizontal line; None leaves it out.
+        name: of the drawing's ids; each of several on a page needs its own.
 
     Returns:
         two SVG elements, wide and narrow.
     """
     return _draw_twice(
         "NDCG@10 against the share of the item table that is held",
-        "catalog",
+        name,
         (10.0, 4.4),
         (5.0, 4.6),
         lambda figure, _: _catalog(figure, curves, whole),

@@ -18,7 +18,16 @@ from ossia.evaluation.page import page, section
 from ossia.evaluation.pictures import UserCodes, average_bits, draw_codes, draw_interval
 from ossia.evaluation.plots import CatalogCurve, Curve, plot_catalog, plot_curves, plot_quality
 from ossia.evaluation.protocol import FULL, check_protocols
-from ossia.evaluation.table import Comparison, Provenance, Row, comparison_cells, measure, provenance_lines, show_bytes
+from ossia.evaluation.table import (
+    Comparison,
+    Provenance,
+    Row,
+    comparison_cells,
+    likelihood_cell,
+    measure,
+    provenance_lines,
+    show_bytes,
+)
 from ossia.files import write_whole
 from ossia.types import WIDTHS, Slot
 
@@ -208,6 +217,7 @@ def _comparisons(comparisons: Sequence[Comparison]) -> str:
     """Paired differences: the honest way to compare rows that share their users."""
     if not comparisons:
         return ""
+    nats = any(each.log_likelihood for each in comparisons)
     lines = []
     for each in comparisons:
         name, versus, gap, between, p = (escape(cell) for cell in comparison_cells(each))
@@ -215,11 +225,14 @@ def _comparisons(comparisons: Sequence[Comparison]) -> str:
         gap = f"<b>{gap}</b>" if sure else gap
         lines.append(
             f'<tr><td>{name} − {versus}</td><td data-label="mean">{gap}</td>'
-            f'<td data-label="95 %">{between}</td><td data-label="p">{p}</td></tr>'
+            f'<td data-label="95 %">{between}</td><td data-label="p">{p}</td>'
+            + (f'<td data-label="nats">{escape(likelihood_cell(each))}</td></tr>' if nats else "</tr>")
         )
     return (
         '<table class="compare"><thead><tr><th scope="col">Difference of NDCG@10, user by user</th>'
-        '<th scope="col">mean</th><th scope="col">95 %</th><th scope="col">p</th></tr></thead>'
+        '<th scope="col">mean</th><th scope="col">95 %</th><th scope="col">p</th>'
+        + ('<th scope="col">log-likelihood, nats</th>' if nats else "")
+        + "</tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table>"
     )
 

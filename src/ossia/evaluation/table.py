@@ -69,11 +69,13 @@ class Comparison:
         name: the row that is to be better.
         versus: the row that it is held against.
         ndcg_at_10: mean difference name − versus, with interval and two-sided p.
+        log_likelihood: the same of the next item's log-likelihood, in nats; None: not measured.
     """
 
     name: str
     versus: str
     ndcg_at_10: Interval
+    log_likelihood: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -207,8 +209,12 @@ def markdown_table(rows: Sequence[Row], provenance: Provenance, comparisons: Seq
     lines = ["| " + " | ".join(columns) + " |", "|---" + "|--:" * (len(columns) - 1) + "|"]
     lines += ["| " + " | ".join(_escape(cell) for cell in _cells(row)) + " |" for row in rows]
     if comparisons:
-        lines += ["", "| NDCG@10 of | minus that of | difference | 95 % | p |", "|---|---|--:|--:|--:|"]
-        lines += ["| " + " | ".join(_escape(cell) for cell in comparison_cells(each)) + " |" for each in comparisons]
+        nats = any(each.log_likelihood for each in comparisons)
+        lines += ["", f"| NDCG@10 of | minus that of | difference | 95 % | p |{' nats |' if nats else ''}"]
+        lines += [f"|---|---|--:|--:|--:|{'--:|' if nats else ''}"]
+        for each in comparisons:
+            cells = (*comparison_cells(each), likelihood_cell(each)) if nats else comparison_cells(each)
+            lines += ["| " + " | ".join(_escape(cell) for cell in cells) + " |"]
     return "\n".join([*lines, "", *(f"- {name}: {text}" for name, text in provenance_lines(provenance, ticks=True))]) + "\n"
 
 
@@ -266,6 +272,23 @@ def comparison_cells(comparison: Comparison) -> tuple[str, str, str, str, str]:
     p = DASH if gap.p is None else "< 0.001" if gap.p < 0.001 else f"{gap.p:.3f}"
     between = f"{_signed(gap.low)} … {_signed(gap.high)}"
     return comparison.name, comparison.versus, _signed(gap.mean), between, p
+
+
+def likelihood_cell(comparison: Comparison) -> str:
+    """Write the difference in log-likelihood as text.
+
+    Args:
+        comparison: the paired difference.
+
+    Returns:
+        mean and half-width in nats, or a dash.
+
+    Example:
+        >>> likelihood_cell(Comparison("a", "b", Interval(0.0, 0.0, 0.0), Interval(0.05, 0.04, 0.06)))
+        '+0.0500 ± 0.0100'
+    """
+    nats = comparison.log_likelihood
+    return DASH if nats is None else f"{_signed(nats.mean)} ± {nats.half_width:.4f}"
 
 
 def provenance_lines(provenance: Provenance, *, ticks: bool = False) -> list[tuple[str, str]]:

@@ -1,15 +1,23 @@
 """Cloud hypernetworks, in torch: from a profile to what an adaptation is made of.
 
-A personalizer is a `torch.nn.Module` on the slots of a frozen base with
+A personalizer (`personalizer.py`) is a `torch.nn.Module` on the slots of a frozen base with
 
     importance(profiles) -> users × channels                 what matters to whom; `adaptation.allocate` makes it exact
     relax(profiles, average_bits, temperature) -> masks      the same within a budget, with gradients, for `relaxed_slot`
+
+chord    three-level hypernetworks
+ridge    linear in random features of the profile; its training is a linear solve
 """
 
+from collections.abc import Mapping
+from typing import Final
+
 from ossia.personalizers.chord import Chord
+from ossia.personalizers.personalizer import AbstractPersonalizer
 from ossia.personalizers.relaxed import relaxed_slot, steps_to_codes, weights_at
+from ossia.personalizers.ridge import Ridge
 
-PERSONALIZERS = {"chord": Chord}
-"""Every personalizer, by the name that recipes and manifests use."""
+PERSONALIZERS: Final[Mapping[str, type[Chord] | type[Ridge]]] = {"chord": Chord, "ridge": Ridge}
+"""Every personalizer, by the name that recipes and manifests use; `settings` names what it takes from a recipe."""
 
-__all__ = ["PERSONALIZERS", "Chord", "relaxed_slot", "steps_to_codes", "weights_at"]
+__all__ = ["PERSONALIZERS", "AbstractPersonalizer", "Chord", "Ridge", "relaxed_slot", "steps_to_codes", "weights_at"]

@@ -19,7 +19,7 @@ Only the order of I within a user, and its ratios, decide who gets bits; dividin
 freedom that means nothing, and makes averages over users meaningful. A trunk (LayerNorm, one hidden layer) is shared by
 all heads. The heads start at zero, so that an untrained Chord says what the weights say: importance is mean |W|.
 
-`relax` turns importance into masks of exactly a given average width with a straight-through gradient (`relaxed.py`);
+`relax` turns importance into masks of a given average width, with a straight-through gradient;
 `ossia.adaptation.allocate` turns the same importance into codes that meet a device's budget to the byte.
 
 Differences from the paper (no code is public; the figure leaves these open): the base is trained, not random; A is rank
@@ -27,8 +27,7 @@ one; the three levels share a trunk; the budget enters through the threshold alo
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Float
@@ -36,14 +35,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ossia.errors import UsageError
-from ossia.personalizers.relaxed import step_bits, straight_through, within_budget
+from ossia.personalizers.personalizer import AbstractPersonalizer
 from ossia.types import Slot
 
 FLOOR = 1e-6
 """The least importance, of a mean of 1: what is never negative must stay above 0, or its logarithm has no gradient."""
 
 
-class Chord(nn.Module):
+class Chord(AbstractPersonalizer):
     """Hypernetworks at filter, element and layer level, on the weights of a frozen base.
 
     Args:
@@ -58,8 +57,7 @@ class Chord(nn.Module):
         UsageError: every level is switched off.
     """
 
-    step_bits: Tensor
-    step_gain: Tensor
+    settings: ClassVar[tuple[str, ...]] = ("hidden", "filter_level", "element_level", "layer_level")
     layer_of_channel: Tensor
 
     def __init__(
@@ -74,10 +72,9 @@ class Chord(nn.Module):
         element_level: bool = True,
         layer_level: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(slots, gains)
         if not (filter_level or element_level or layer_level):
             raise UsageError("chord: expected at least one of the filter, element and layer levels, got none")
-        self.slots = tuple(slots)
         channels, inputs = sum(slot.channels for slot in slots), sum(slot.inputs for slot in slots)
         self.trunk = nn.Sequential(nn.LayerNorm(profile_dim), nn.Linear(profile_dim, hidden), nn.ReLU())
         self.filter = _head(hidden, channels) if filter_level else None
@@ -88,21 +85,6 @@ class Chord(nn.Module):
             self.register_buffer(_buffer(slot), weights[slot.name].detach().abs() / slot.inputs)
         lengths = torch.tensor([slot.channels for slot in slots])
         self.register_buffer("layer_of_channel", torch.arange(len(slots)).repeat_interleave(lengths))
-        alphabet = sorted(gains)
-        self.register_buffer("step_bits", step_bits(slots, alphabet))
-        self.register_buffer("step_gain", torch.tensor([gains[high] - gains[low] for low, high in pairwise(alphabet)]))
-        self.least_bits = alphabet[0]
-
-    def forward(self, profiles: Float[Tensor, "users dim"]) -> Float[Tensor, "users channels"]:
-        """Call `importance`, under the name that an export looks for.
-
-        Args:
-            profiles: user states as the device sends them.
-
-        Returns:
-            importance above 0 with mean 1 over a user's channels.
-        """
-        return self.importance(profiles)
 
     def importance(self, profiles: Float[Tensor, "users dim"]) -> Float[Tensor, "users channels"]:
         """Say how much each channel matters to each user.
@@ -122,45 +104,6 @@ class Chord(nn.Module):
         if self.layer is not None:
             rebuilt = rebuilt * F.softplus(self.layer(trunk))[:, self.layer_of_channel]
         return rebuilt / rebuilt.mean(dim=1, keepdim=True) + FLOOR
-
-    def relax(
-        self, profiles: Float[Tensor, "users dim"], average_bits: Float[Tensor, " users"], temperature: float
-    ) -> Float[Tensor, "users steps channels"]:
-        """Choose widths of a given average, differentiably: masks for `relaxed_slot`.
-
-        A step from a width to the next is worth I_c · Δgain / (k_c · Δbits) a bit of memory; steps are taken in falling
-        order of that until a user's bits are spent.
-
-        Args:
-            profiles: user states as the device sends them.
-            average_bits: bits per weight that each user may spend on average over all slots.
-            temperature: τ of the straight-through gradient, in nats of value.
-
-        Returns:
-            1 where a step is taken and 0 where not, with gradients.
-        """
-        value, spend = self._offer(self.importance(profiles), average_bits)
-        return straight_through(value, self.step_bits, spend, temperature)
-
-    @torch.no_grad()
-    def cut(self, importance: Float[Tensor, "users channels"], average_bits: float) -> Float[Tensor, "users steps channels"]:
-        """Choose widths of a given average for any importance, hard: the forward of `relax`, for controls and validation.
-
-        Args:
-            importance: above 0.
-            average_bits: bits per weight that each user may spend on average over all slots.
-
-        Returns:
-            1 where a step is taken and 0 where not.
-        """
-        bits = torch.full((len(importance),), average_bits, device=importance.device)
-        value, spend = self._offer(importance, bits)
-        return within_budget(value, self.step_bits, spend)[0].float()
-
-    def _offer(self, importance: Tensor, average_bits: Tensor) -> tuple[Tensor, Tensor]:
-        """Price the steps: what each is worth per bit, and how many bits there are beyond the narrowest width."""
-        weights = sum(slot.channels * slot.inputs for slot in self.slots)
-        return importance[:, None] * self.step_gain[:, None] / self.step_bits, (average_bits - self.least_bits) * weights
 
     def _rebuild(self, trunk: Tensor) -> Tensor:
         """Rebuild filter importance from element importance: a_lc · (|W_l| b_l)_c / k_l, or mean |W| without that level."""

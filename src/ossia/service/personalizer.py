@@ -23,6 +23,7 @@ from jaxtyping import Float32
 
 from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.allocate import Device, Importance, Plan, make_plan
+from ossia.adaptation.allocate_codes import CodeAllocator
 from ossia.adaptation.base import Base
 from ossia.adaptation.manifests import Tensors, read_files, read_manifest, read_tensors
 from ossia.adaptation.personalizer_manifest import CONSTANT, MODEL, PersonalizerManifest, personalizer_folder
@@ -185,10 +186,13 @@ class Personalizer:
             UsageError: a profile of another length.
         """
         channels = self.channel_importance(profiles)
-        return [
-            plan.allocate(Importance(row, self.row_importance(profile) if "rows" in plan.needs else None))
-            for row, profile, plan in zip(channels, profiles, plans, strict=True)
-        ]
+        alone = [number for number, plan in enumerate(plans) if plan.codes_alone]
+        answers = self._codes.allocate(channels[alone], [plans[number].budget for number in alone])
+        chosen = dict(zip(alone, answers, strict=True))
+        for number in set(range(len(plans))) - chosen.keys():
+            rows = self.row_importance(profiles[number]) if "rows" in plans[number].needs else None
+            chosen[number] = plans[number].allocate(Importance(channels[number], rows))
+        return [chosen[number] for number in range(len(plans))]
 
     def personalize_nobody(self, budget: Budget, *, device: Device = FRESH, signed: bool = False) -> Adaptation:
         """Choose the widths that suit the average user: the control that personal answers must beat.
@@ -231,6 +235,11 @@ class Personalizer:
     def _make_plan(self, budget: Budget, device: Device, signed: bool) -> Plan:
         """Work out what a budget means on a device."""
         return make_plan(self.base, budget, alphabet=self.manifest.alphabet, device=device, signed=signed)
+
+    @cached_property
+    def _codes(self) -> CodeAllocator:
+        """Prices of the base's channels, laid out once."""
+        return CodeAllocator.of(self.base, self.manifest.alphabet)
 
     @cached_property
     def _rows(self) -> Float32[np.ndarray, "rows dim"]:

@@ -2,5 +2,7 @@
 
 peer     another library in an environment and a process of its own
 race     time to a validation NDCG@10, ours and the peer's epochs by turns
+catalog  which rows of the item table a device should hold: quality against bytes and staleness
+chord    personal precision beside all its controls, several runs pooled: material, rows, verdict
 engine_bench  the device engine beside torch and onnxruntime, each in a process of its own
 """

@@ -197,12 +197,19 @@ class FrozenBase:
         return Events(cases, torch.from_numpy(profiles), self.base.manifest.shape["length"])
 
     @torch.no_grad()
-    def judge(self, events: Events, steps: Float[Tensor, "events steps channels"] | None = None) -> Judged:
+    def judge(
+        self,
+        events: Events,
+        steps: Float[Tensor, "events steps channels"] | None = None,
+        *,
+        shift: Float[Tensor, "events dim"] | None = None,
+    ) -> Judged:
         """Measure a choice of widths: full ranking, seen items removed, ties against us.
 
         Args:
             events: what came next for whom.
             steps: each event's widths, as masks on the CPU; None: everything at 8 bits.
+            shift: what is added to each event's user state, on the CPU: a control that leaves widths alone.
 
         Returns:
             log-likelihood and rank of each target; a target that was seen has the last rank.
@@ -211,11 +218,12 @@ class FrozenBase:
         likelihood, ranks = np.zeros(len(events), np.float32), np.zeros(len(events), np.int64)
         for rows in np.array_split(np.argsort(events.cases.histories.lengths, kind="stable"), -(-len(events) // CHUNK)):
             batch = events.batch(rows).to(device)
-            logits = self.logits(self.states(batch.histories, None if steps is None else steps[rows].to(device)))
-            likelihood[rows] = _of_targets(logits.log_softmax(dim=1), batch.targets).cpu().numpy()
+            states = self.states(batch.histories, None if steps is None else steps[rows].to(device))
+            logits = self.logits(states if shift is None else states + shift[rows].to(device))
+            likelihood[rows] = (_of_targets(logits, batch.targets) - logits.logsumexp(dim=1)).cpu().numpy()
             remove_seen(logits, [events.cases.histories[row] for row in rows.tolist()])
             target = _of_targets(logits, batch.targets)
-            ranks[rows] = (~(logits < target[:, None])).sum(dim=1).cpu().numpy()
+            ranks[rows] = logits.shape[1] - (logits < target[:, None]).sum(dim=1).cpu().numpy()
         return Judged(likelihood, ranks)
 
 

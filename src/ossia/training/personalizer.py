@@ -2,11 +2,11 @@
 
     loss = −log p(next item | history, widths m),   m = relax(profile; average bits ~ U(fewest, most); τ)     straight-through
 
-The base does not move; gradients reach the hypernetworks through the masks alone (`ossia.personalizers.relaxed`). A warm start
-from first-order sensitivities comes first (`sensitivities.py`). After each epoch widths are fixed at an average of
-`validation_bits`, and three choices are compared on cases that nothing learnt from: the user's own, another user's, and the
-average user's for everybody. The epoch whose own choice makes the next item likeliest is kept: log-likelihood sees small
-effects that NDCG@10 can't.
+The base does not move; gradients reach the personalizer through the masks alone (`ossia.personalizers.relaxed`). A pass over
+first-order sensitivities comes first (`sensitivities.py`); with `learn=sensitivities` it is all there is. After each epoch
+widths are fixed at an average of `validation_bits`, and three choices are compared on cases that nothing learnt from: the
+user's own, another user's, and the average user's for everybody. The epoch whose own choice makes the next item likeliest is
+kept: log-likelihood sees small effects that NDCG@10 can't.
 
 What to learn from matters more than how. The base has fitted its own training events, and what would have helped it there
 does not help on new ones: learnt from those, nothing personal is left on validation. So by default the events are *unseen*: the
@@ -30,11 +30,11 @@ import torch
 from torch import Tensor
 
 from ossia.adaptation import Base
-from ossia.adaptation.allocate import GAIN
+from ossia.adaptation.allocate_codes import GAIN
 from ossia.adaptation.personalizer_manifest import personalizer_folder
 from ossia.data import Cases, Dataset, Histories
 from ossia.errors import DataError, UsageError
-from ossia.personalizers import PERSONALIZERS, Chord
+from ossia.personalizers import PERSONALIZERS, AbstractPersonalizer
 from ossia.training.checkpoint import optimizer_tensors, restore_optimizer, snapshot
 from ossia.training.fit import fit, seeded
 from ossia.training.frozen import EventBatch, Events, FrozenBase, fit_temperature, take_cases
@@ -50,12 +50,12 @@ from ossia.training.personalizer_checkpoint import (
 from ossia.training.personalizer_recipe import PersonalizerRecipe
 from ossia.training.release import compare_choices, release
 from ossia.training.row_prior import choose_beta
-from ossia.training.sensitivities import warm_start
+from ossia.training.sensitivities import learn_sensitivities
 from ossia.types import WIDTHS
 
 __all__ = ["PersonalizerEpoch", "PersonalizerRecipe", "train_personalizer"]
 
-CodesLoss: TypeAlias = Callable[[Chord, EventBatch, torch.Generator], Tensor]
+CodesLoss: TypeAlias = Callable[[AbstractPersonalizer, EventBatch, torch.Generator], Tensor]
 
 UNSEEN_SHARE = 0.8
 """Of the users with a validation case, how many are learnt from; the others choose the epoch."""
@@ -125,7 +125,7 @@ def choose_events(data: Dataset, recipe: PersonalizerRecipe) -> tuple[Cases, Cas
     return learn, take_cases(select, np.arange(min(len(select), recipe.validation_users)))
 
 
-def make_personalizer(base: Base, recipe: PersonalizerRecipe, weights: dict[str, Tensor]) -> Chord:
+def make_personalizer(base: Base, recipe: PersonalizerRecipe, weights: dict[str, Tensor]) -> AbstractPersonalizer:
     """Make a recipe's personalizer with its first weights, on the CPU.
 
     Args:
@@ -137,16 +137,10 @@ def make_personalizer(base: Base, recipe: PersonalizerRecipe, weights: dict[str,
         the module; equal recipes give equal weights.
     """
     with seeded((recipe.seed, 1), torch.device("cpu")):
-        return PERSONALIZERS[recipe.personalizer](
-            base.manifest.slots,
-            weights,
-            base.manifest.shape["dim"],
-            gains={bits: GAIN[WIDTHS.index(bits)] for bits in recipe.alphabet},
-            hidden=recipe.hidden,
-            filter_level=recipe.filter_level,
-            element_level=recipe.element_level,
-            layer_level=recipe.layer_level,
-        )
+        kind = PERSONALIZERS[recipe.personalizer]
+        gains = {bits: GAIN[WIDTHS.index(bits)] for bits in recipe.alphabet}
+        settings = {name: getattr(recipe, name) for name in kind.settings}
+        return kind(base.manifest.slots, weights, base.manifest.shape["dim"], gains=gains, **settings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,22 +166,24 @@ def _train(
     """Run the epochs that are missing, then install."""
     material = _Material.prepare(base, recipe, learn, select)
     frozen, folder = material.frozen, training_folder(path, str(recipe.name))
-    chord = make_personalizer(base, recipe, {name: every[-1].cpu() for name, every in frozen.weights.items()})
-    optimizer = torch.optim.Adam(chord.to(frozen.vectors.device).parameters(), lr=recipe.lr)
-    best, epochs = _take_up(folder, chord, optimizer, recipe, data.hash, base)
+    personalizer = make_personalizer(base, recipe, {name: every[-1].cpu() for name, every in frozen.weights.items()})
+    optimizer = torch.optim.Adam(personalizer.to(frozen.vectors.device).parameters(), lr=recipe.lr)
+    best, epochs = _take_up(folder, personalizer, optimizer, recipe, data.hash, base)
     while not finished(epochs, recipe):
         started = time.perf_counter()
-        loss = _run_epoch(chord, optimizer, material, recipe, len(epochs))
-        choices = compare_choices(frozen, chord, material.learn, material.select, recipe.validation_bits, recipe.seed)
+        loss = _run_epoch(personalizer, optimizer, material, recipe, len(epochs))
+        choices = compare_choices(frozen, personalizer, material.learn, material.select, recipe.validation_bits, recipe.seed)
         is_best = choices.own > max((epoch.own for epoch in epochs), default=-float("inf"))
-        best = snapshot(chord) if is_best else best
+        best = snapshot(personalizer) if is_best else best
         seconds = round(time.perf_counter() - started, 3)
         epochs = (*epochs, PersonalizerEpoch(len(epochs), loss, *choices, is_best, seconds))
-        save_state(folder, State(chord.state_dict(), best, optimizer_tensors(optimizer), epochs), recipe, data.hash, base)
+        save_state(
+            folder, State(personalizer.state_dict(), best, optimizer_tensors(optimizer), epochs), recipe, data.hash, base
+        )
         yield epochs[-1]
-    chord.load_state_dict(best)
+    personalizer.load_state_dict(best)
     rows = choose_beta(frozen, data.split().validation, seed=recipe.seed)
-    release(path, frozen, chord.cpu(), material.learn, material.select, rows, recipe, data.hash, epochs)
+    release(path, frozen, personalizer.cpu(), material.learn, material.select, rows, recipe, data.hash, epochs)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -195,14 +191,14 @@ def finished(epochs: tuple[PersonalizerEpoch, ...], recipe: PersonalizerRecipe) 
     """Tell whether a training is over: all epochs are run, or validation has not improved for `patience` epochs.
 
     Args:
-        epochs: what happened so far, oldest first; a warm start is the first of them.
+        epochs: what happened so far, oldest first; the pass over sensitivities, if there is one, is the first of them.
         recipe: the settings.
 
     Returns:
         whether to stop.
     """
     since_best = next((age for age, epoch in enumerate(reversed(epochs)) if epoch.best), 0)
-    return len(epochs) >= recipe.epochs + recipe.warm_start or since_best >= recipe.patience
+    return len(epochs) >= recipe.most_epochs or since_best >= recipe.patience
 
 
 def codes_loss(frozen: FrozenBase, recipe: PersonalizerRecipe) -> CodesLoss:
@@ -216,27 +212,33 @@ def codes_loss(frozen: FrozenBase, recipe: PersonalizerRecipe) -> CodesLoss:
         a loss for `fit`.
     """
 
-    def loss(chord: Chord, batch: EventBatch, generator: torch.Generator) -> Tensor:
+    def loss(personalizer: AbstractPersonalizer, batch: EventBatch, generator: torch.Generator) -> Tensor:
         share = torch.rand(len(batch.targets), generator=generator, device=generator.device)
         bits = recipe.fewest_bits + (recipe.most_bits - recipe.fewest_bits) * share
-        states = frozen.states(batch.histories, chord.relax(batch.profiles, bits, recipe.temperature))
+        states = frozen.states(batch.histories, personalizer.relax(batch.profiles, bits, recipe.temperature))
         return full_softmax(states / frozen.temperature, batch.targets, frozen.vectors)
 
     return loss
 
 
 def _run_epoch(
-    chord: Chord, optimizer: torch.optim.Optimizer, material: _Material, recipe: PersonalizerRecipe, index: int
+    personalizer: AbstractPersonalizer,
+    optimizer: torch.optim.Optimizer,
+    material: _Material,
+    recipe: PersonalizerRecipe,
+    index: int,
 ) -> float:
     """Train for one epoch, the first of them on sensitivities if the recipe says so; mean loss."""
-    if recipe.warm_start and index == 0:
-        steps = warm_start(material.frozen, chord, material.learn, size=recipe.batch, steps=recipe.warm_steps, seed=recipe.seed)
+    if recipe.learn != "codes" and index == 0:
+        steps = learn_sensitivities(
+            material.frozen, personalizer, material.learn, size=recipe.batch, steps=recipe.warm_steps, seed=recipe.seed
+        )
     else:
         every = material.learn.batches(recipe.batch, np.random.default_rng((recipe.seed, 2, index)))
         batches = (batch.to(torch.device(recipe.device)) for batch in every)
-        steps = fit(chord, codes_loss(material.frozen, recipe), batches, optimizer, seed=(recipe.seed, 3, index))
+        steps = fit(personalizer, codes_loss(material.frozen, recipe), batches, optimizer, seed=(recipe.seed, 3, index))
     losses = [step.loss for step in steps]
-    chord.eval()
+    personalizer.eval()
     if not np.isfinite(losses).all():
         raise UsageError(f"epoch {index}: expected a finite loss; a smaller lr than {recipe.lr} may help")
     return float(np.mean(losses))
@@ -244,7 +246,7 @@ def _run_epoch(
 
 def _take_up(
     folder: Path,
-    chord: Chord,
+    personalizer: AbstractPersonalizer,
     optimizer: torch.optim.Optimizer,
     recipe: PersonalizerRecipe,
     data_hash: str,
@@ -254,7 +256,7 @@ def _take_up(
     state = load_state(folder, recipe, data_hash, base)
     if state is None:
         return {}, ()
-    chord.load_state_dict(state.model)
+    personalizer.load_state_dict(state.model)
     restore_optimizer(optimizer, state.optimizer)
     return dict(state.best), state.epochs
 

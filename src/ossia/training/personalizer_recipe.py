@@ -25,22 +25,23 @@ class PersonalizerRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_field
         layer_level: whether each slot has one.
         events: what to learn from: `unseen` events, which the base was not trained on, or `training` events.
         cuts: with `training`, how many events of each user, the newest.
-        warm_start: begin with first-order sensitivities (`sensitivities.py`) before codes are learnt straight-through.
-        warm_steps: optimizer steps of that beginning.
+        learn: from first-order `sensitivities` alone (`sensitivities.py`), from `codes` straight-through alone, or `both`:
+            sensitivities first, and codes from there.
+        warm_steps: optimizer steps in which a hypernetwork learns what sensitivities say; a ridge needs none.
         fewest_bits: average widths are drawn per user and step from this …
         most_bits: … to this.
         validation_bits: the average width at which validation compares.
         temperature: τ of the straight-through gradient, in nats of value per bit.
         lr: Adam's step size.
         batch: history events per optimizer step, about.
-        epochs: the most passes over the events.
+        epochs: the most passes over the events to learn codes; the one for sensitivities is not counted.
         patience: epochs without a better log-likelihood on validation before training stops.
         validation_users: the most users that validation reads after each epoch.
         seed: of everything that is random.
         device: `cpu`, `cuda` or `cuda:N`.
     """
 
-    personalizer: Literal["chord"] = "chord"
+    personalizer: Literal["chord", "ridge"] = "chord"
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")] | None = None
     alphabet: tuple[int, ...] = (2, 4, 8)
     hidden: Size = 128
@@ -49,8 +50,8 @@ class PersonalizerRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_field
     layer_level: bool = True
     events: Literal["unseen", "training"] = "unseen"
     cuts: Size = 5
-    warm_start: bool = True
-    warm_steps: Size = 200
+    learn: Literal["sensitivities", "codes", "both"] = "both"
+    warm_steps: Size = 600
     fewest_bits: Bits = 2.25
     most_bits: Bits = 5.0
     validation_bits: Bits = 3.0
@@ -62,6 +63,16 @@ class PersonalizerRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_field
     validation_users: Size = 5_000
     seed: Annotated[int, Meta(ge=0)] = 0
     device: Annotated[str, Meta(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+
+    @property
+    def most_epochs(self) -> int:
+        """How many epochs there can be, the pass over sensitivities counted.
+
+        Example:
+            >>> PersonalizerRecipe(epochs=8).most_epochs, PersonalizerRecipe(learn="sensitivities").most_epochs
+            (9, 1)
+        """
+        return {"sensitivities": 1, "codes": self.epochs, "both": 1 + self.epochs}[self.learn]
 
     def resolve(self) -> "PersonalizerRecipe":
         """Check every setting and decide what was left open.

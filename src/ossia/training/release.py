@@ -25,7 +25,7 @@ from ossia.adaptation.personalizer_manifest import CONSTANT, HISTORY, MODEL, Per
 from ossia.evaluation import ndcg_at_k
 from ossia.evaluation.controls import another_user
 from ossia.files import folder_whole
-from ossia.personalizers import Chord
+from ossia.personalizers import AbstractPersonalizer
 from ossia.training.export import export_onnx
 from ossia.training.frozen import Events, FrozenBase
 from ossia.training.personalizer_checkpoint import PersonalizerEpoch
@@ -48,12 +48,14 @@ class Choices(NamedTuple):
 
 
 @torch.no_grad()
-def compare_choices(frozen: FrozenBase, chord: Chord, learn: Events, select: Events, bits: float, seed: int) -> Choices:
+def compare_choices(
+    frozen: FrozenBase, personalizer: AbstractPersonalizer, learn: Events, select: Events, bits: float, seed: int
+) -> Choices:
     """Give every user their own widths, another user's, and the average user's.
 
     Args:
         frozen: the base.
-        chord: the personalizer, on the base's device.
+        personalizer: the personalizer, on the base's device.
         learn: whose average is the average user.
         select: on whom to compare; at least two.
         bits: average width.
@@ -62,18 +64,18 @@ def compare_choices(frozen: FrozenBase, chord: Chord, learn: Events, select: Eve
     Returns:
         the comparison.
     """
-    importance = mean_importance(chord, learn.profiles)
-    steps = torch.cat([own_steps(chord, chunk, bits) for chunk in torch.split(select.profiles, CHUNK)])
+    importance = mean_importance(personalizer, learn.profiles)
+    steps = torch.cat([own_steps(personalizer, chunk, bits) for chunk in torch.split(select.profiles, CHUNK)])
     own = frozen.judge(select, steps)
     another = frozen.judge(select, steps[another_user(len(select), seed=seed)])
-    constant = frozen.judge(select, chord.cut(importance[None], bits).cpu().expand_as(steps))
+    constant = frozen.judge(select, personalizer.cut(importance[None], bits).cpu().expand_as(steps))
     return Choices(own.mean_likelihood, another.mean_likelihood, constant.mean_likelihood, ndcg_at_k(own.ranks, 10))
 
 
 def release(
     path: Path,
     frozen: FrozenBase,
-    chord: Chord,
+    personalizer: AbstractPersonalizer,
     learn: Events,
     select: Events,
     rows: RowPrior,
@@ -86,7 +88,7 @@ def release(
     Args:
         path: the base's folder.
         frozen: the base.
-        chord: the best epoch's weights, on the CPU.
+        personalizer: the best epoch's weights, on the CPU.
         learn: what was learnt from.
         select: what epochs were chosen on.
         rows: the choice of β.
@@ -98,9 +100,9 @@ def release(
         the personalizer's folder.
     """
     base, best = frozen.base, max(epochs, key=lambda epoch: epoch.own)
-    constant = constant_importance(frozen, chord, learn, rows.beta)
+    constant = constant_importance(frozen, personalizer, learn, rows.beta)
     content = {
-        MODEL: export_onnx(chord, base.manifest.shape["dim"]),
+        MODEL: export_onnx(personalizer, base.manifest.shape["dim"]),
         CONSTANT: tensor_bytes(constant),
         HISTORY: b"".join(msgspec.json.encode(epoch) + b"\n" for epoch in epochs),
     }
@@ -125,12 +127,14 @@ def release(
 
 
 @torch.no_grad()
-def constant_importance(frozen: FrozenBase, chord: Chord, events: Events, beta: float) -> dict[str, np.ndarray]:
+def constant_importance(
+    frozen: FrozenBase, personalizer: AbstractPersonalizer, events: Events, beta: float
+) -> dict[str, np.ndarray]:
     """Average what users want, for channels and for rows.
 
     Args:
         frozen: the base.
-        chord: the personalizer, on the CPU.
+        personalizer: the personalizer, on the CPU.
         events: whose profiles to average over; at most the first 4,096.
         beta: weight of log popularity in the rows' importance.
 
@@ -144,36 +148,38 @@ def constant_importance(frozen: FrozenBase, chord: Chord, events: Events, beta: 
         ((chunk @ vectors.T + prior) / frozen.temperature).softmax(dim=1).sum(dim=0) for chunk in torch.split(profiles, CHUNK)
     ]
     rows = torch.stack(shares).sum(dim=0) / len(profiles)
-    return {"channels": mean_importance(chord, profiles).numpy(), "rows": rows.numpy()}
+    return {"channels": mean_importance(personalizer, profiles).numpy(), "rows": rows.numpy()}
 
 
 @torch.no_grad()
-def mean_importance(chord: Chord, profiles: Float[Tensor, "users dim"]) -> Float[Tensor, " channels"]:
+def mean_importance(personalizer: AbstractPersonalizer, profiles: Float[Tensor, "users dim"]) -> Float[Tensor, " channels"]:
     """Average importance over users, each of whom has mean 1: nobody is louder than others.
 
     Args:
-        chord: the personalizer.
+        personalizer: the personalizer.
         profiles: on the CPU; at most the first 4,096 are read.
 
     Returns:
         the mean, on the personalizer's device.
     """
-    read = profiles[:MOST_USERS].to(chord.step_bits.device)
-    return torch.stack([chord.importance(chunk).sum(dim=0) for chunk in torch.split(read, CHUNK)]).sum(dim=0) / len(read)
+    read = profiles[:MOST_USERS].to(personalizer.step_bits.device)
+    return torch.stack([personalizer.importance(chunk).sum(dim=0) for chunk in torch.split(read, CHUNK)]).sum(dim=0) / len(read)
 
 
-def own_steps(chord: Chord, profiles: Float[Tensor, "users dim"], bits: float) -> Float32[Tensor, "users steps channels"]:
+def own_steps(
+    personalizer: AbstractPersonalizer, profiles: Float[Tensor, "users dim"], bits: float
+) -> Float32[Tensor, "users steps channels"]:
     """Choose each user's widths at an average, hard.
 
     Args:
-        chord: the personalizer.
+        personalizer: the personalizer.
         profiles: on the CPU.
         bits: average width.
 
     Returns:
         masks, on the CPU.
     """
-    return chord.cut(chord.importance(profiles.to(chord.step_bits.device)), bits).cpu()
+    return personalizer.cut(personalizer.importance(profiles.to(personalizer.step_bits.device)), bits).cpu()
 
 
 def _figures(frozen: FrozenBase, select: Events, best: PersonalizerEpoch) -> dict[str, float]:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ossia.adaptation import Base, Importance, allocate
-from ossia.adaptation.allocate import GAIN
+from ossia.adaptation.allocate_codes import GAIN
 from ossia.adaptation.prices import fixed_weight
 from ossia.errors import UsageError
 from ossia.personalizers.chord import Chord

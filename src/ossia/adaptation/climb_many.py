@@ -1,0 +1,157 @@
+"""One limit, one kind of thing, many users: the greedy climb for a whole batch at once.
+
+The usual request: a budget of weight bytes, channels to choose. Prices are the same for every user; importance and slack are
+not. A step s of channel c is worth I_uc · G_sc per byte, with G the gain per byte that only prices know; so G is made monotone
+along a ladder once (a step can't come before the one below it), and what is left for each user is to sort:
+
+    key = ~bits(I · G) << 32 | number of the step      as unsigned integers: one sort orders by falling worth, ties by number
+
+Positive float32 numbers order like their bits, and equal keys don't exist, so the order is the same on every machine and in
+every batch. numpy sorts 64-bit integers with vector instructions. The longest run that fits is taken; then, from the best
+downward, whatever still fits. For that a step counts as wide as the widest below it: so the one below was always met first, and
+taken.
+
+Few things are a knapsack that greed fills badly (60 % below the best for eight channels, once), and cheap to solve: up to 64 of
+them the optimum is found by dynamic programming over bytes. With one more, greed was .1 % below it on average and 7 % at worst,
+where a few per cent of the bytes were to be dealt out among very unequal things.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64, Int32, Int64, UInt8, UInt64
+
+LOW = np.uint64(32)
+NUMBER = np.uint64(0xFFFFFFFF)
+FREE = 1e-6  # bytes: what costs nothing comes first, in its own order
+BLOCK = 16
+"""Users at a time: more would leave the processor's cache."""
+EXACT_THINGS, EXACT_BYTES = 64, 16_384
+"""The largest knapsack that is solved exactly."""
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """What the steps of a kind of thing gain and cost, before any user is known.
+
+    Attributes:
+        gain: share of the importance that each step adds.
+        per_byte: gain per byte, not rising along a ladder; as large as can be where a step is free.
+        cost: whole bytes.
+        widest: the largest cost up to a step along its ladder.
+    """
+
+    gain: Float64[np.ndarray, " steps"]
+    per_byte: Float32[np.ndarray, "steps things"]
+    cost: Int32[np.ndarray, "steps things"]
+    widest: Int32[np.ndarray, "steps things"]
+
+    @classmethod
+    def of(cls, gain: Float64[np.ndarray, " rungs"], cost: Int64[np.ndarray, "things rungs"]) -> "Steps":
+        """Make steps of ladders.
+
+        Args:
+            gain: share of the importance that each rung keeps, rising.
+            cost: bytes of each rung, not falling.
+
+        Returns:
+            the steps.
+        """
+        more, gained = np.diff(cost, axis=1).T, np.diff(gain)
+        per_byte = gained[:, None] / np.maximum(more, FREE)
+        monotone = np.minimum.accumulate(per_byte, axis=0).astype(np.float32)
+        return cls(gained, monotone, more.astype(np.int32), np.maximum.accumulate(more, axis=0).astype(np.int32))
+
+
+def climb_many(
+    steps: Steps, importance: Float[np.ndarray, "users things"], slack: Float64[np.ndarray, " users"]
+) -> UInt8[np.ndarray, "users things"]:
+    """Choose a rung for every thing of every user, so that what lies above the lowest rungs costs at most their slack.
+
+    Args:
+        steps: what rungs gain and cost.
+        importance: finite, at least 0.
+        slack: what each user may spend, at least 0.
+
+    Returns:
+        how many steps each thing takes; for no user does a further single step fit.
+
+    Example:
+        >>> steps = Steps.of(np.array([0.0, 0.5, 1.0]), np.array([[0, 2, 4], [0, 1, 3]]))
+        >>> climb_many(steps, np.array([[3.0, 1.0], [1.0, 3.0]]), np.array([4.0, 4.0]))
+        array([[2, 0],
+               [0, 2]], dtype=uint8)
+    """
+    if importance.shape[1] <= EXACT_THINGS and int(steps.cost.sum()) <= EXACT_BYTES:
+        rungs = [_solve(steps, one, min(int(room), EXACT_BYTES))[None] for one, room in zip(importance, slack, strict=True)]
+    else:
+        blocks = range(0, len(importance), BLOCK)
+        rungs = [_climb_block(steps, importance[at : at + BLOCK], slack[at : at + BLOCK]) for at in blocks]
+    return np.concatenate([np.zeros((0, importance.shape[1]), np.uint8), *rungs])
+
+
+def _climb_block(
+    steps: Steps, importance: Float[np.ndarray, "users things"], slack: Float64[np.ndarray, " users"]
+) -> UInt8[np.ndarray, "users things"]:
+    """Climb for some users."""
+    users, things = importance.shape
+    rows, keys = np.arange(users), _keys(steps, importance)
+    order = np.sort(keys, axis=1)
+    number = (order & NUMBER).astype(np.int32)
+    cost, left = steps.cost.ravel().take(number), slack.copy()
+    spent = np.cumsum(cost, axis=1, dtype=np.int32)
+    run = (spent <= left[:, None]).sum(axis=1)
+    before = np.maximum(run, 1) - 1
+    left -= np.where(run > 0, spent[rows, before], 0)
+    taken = (keys <= order[rows, before, None]) & (run > 0)[:, None]
+    widest, cheapest = steps.widest.ravel().take(number), int(steps.cost.min(initial=0))
+    for user, (start, room) in enumerate(zip(run.tolist(), left.tolist(), strict=True)):
+        more = _fill(cost[user, start:], widest[user, start:], room, cheapest)
+        taken[user, number[user, start:][more]] = True
+    return taken.reshape(users, -1, things).sum(axis=1, dtype=np.uint8)
+
+
+def _keys(steps: Steps, importance: Float[np.ndarray, "users things"]) -> UInt64[np.ndarray, "users steps_things"]:
+    """Make the keys: ascending means falling worth per byte."""
+    most = np.maximum(importance.max(axis=1, initial=0, keepdims=True), np.finfo(importance.dtype).tiny)
+    share = (importance / most).astype(np.float32) + np.float32(0)  # never −0, whose bits are large
+    falling = ~(share[:, None] * steps.per_byte).reshape(len(importance), -1).view(np.uint32)
+    return falling.astype(np.uint64) << LOW | np.arange(steps.cost.size, dtype=np.uint64)
+
+
+def _fill(cost: Int32[np.ndarray, " places"], widest: Int32[np.ndarray, " places"], left: float, cheapest: int) -> list[int]:
+    """Find what still fits of one user's steps beyond the run, the best first: what is left only falls, so once is enough."""
+    found: list[int] = []
+    if left < cheapest:
+        return found
+    near = np.flatnonzero(widest <= left)
+    for place, price, most in zip(near.tolist(), cost[near].tolist(), widest[near].tolist(), strict=True):
+        if most <= left:
+            found.append(place)
+            left -= price
+            if left < cheapest:
+                break
+    return found
+
+
+def _solve(steps: Steps, importance: Float[np.ndarray, " things"], room: int) -> UInt8[np.ndarray, " things"]:
+    """Find the optimum of a small knapsack: best[b] is the most worth that b bytes buy from the things so far."""
+    count, things = steps.cost.shape
+    gain, price = np.cumsum([0.0, *steps.gain]), np.cumsum(np.vstack([np.zeros((1, things), np.int64), steps.cost]), axis=0)
+    best, choice = np.zeros(room + 1), np.zeros((things, room + 1), np.uint8)
+    for thing in range(things):
+        before = best
+        best = before.copy()
+        for rung in range(1, count + 1):
+            bytes_ = int(price[rung, thing])
+            if bytes_ > room:
+                break
+            offered = before[: room + 1 - bytes_] + float(importance[thing]) * gain[rung]
+            better = offered > best[bytes_:]
+            best[bytes_:][better] = offered[better]
+            choice[thing, bytes_:][better] = rung
+    rungs = np.zeros(things, np.uint8)
+    for thing in reversed(range(things)):
+        rungs[thing] = choice[thing, room]
+        room -= int(price[rungs[thing], thing])
+    return rungs

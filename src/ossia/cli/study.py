@@ -1,0 +1,139 @@
+"""The commands under `study`: experiments that compare methods on several trained runs, resumable row by row."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ossia.cli.learn import INTERRUPTED
+from ossia.cli.options import DataArgument, JsonOption
+from ossia.cli.output import answer, say, watch
+
+if TYPE_CHECKING:
+    import rich.table
+
+    import ossia.studies.chord_verdict
+
+ROWS_A_POINT, ROWS_A_RUN = 13, 6
+
+study = typer.Typer(help="Compare methods on several trained runs, each row beside what it must beat.", no_args_is_help=True)
+
+
+@study.callback()
+def _group() -> None:
+    """Compare methods on several trained runs, each row beside what it must beat."""
+
+
+@study.command("chord")
+def chord(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Bases, rows and the page; resumable.")],
+    runs: Annotated[
+        list[Path], typer.Option("--run", metavar="RUN", help="A run of `train` on DATA; repeat it for several seeds.")
+    ],
+    points: Annotated[
+        list[str] | None,
+        typer.Option("--point", metavar="WIDTHS@BITS", help="Widths and average bits; repeatable. Left out: 2,4,8@3."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Is a choice of precision personal, and better than full precision? One table and one page for each point.
+
+    Publishes each run, learns from validation events, judges each row once on all test events, and pools the runs. Typed again,
+    it goes on where it stopped.
+
+    Example: ossia study chord data --run run0 --run run1 --point 2,4,8@3 --point 2,8@3.8 --out study
+    """
+    from ossia.data import Dataset
+    from ossia.service.provenance import make_provenance
+    from ossia.studies.chord import Point
+    from ossia.studies.chord import study as judge
+    from ossia.studies.chord_verdict import conclude, write_page
+
+    dataset, wanted = Dataset.load(data), [Point.parse(text) for text in points or ["2,4,8@3"]]
+    total = len(runs) * (ROWS_A_RUN + ROWS_A_POINT * len(wanted))
+    try:
+        for _ in watch(judge(dataset, runs, wanted, out), total, "study chord", str):
+            pass
+    except KeyboardInterrupt:
+        say(f"study chord: every row that was judged is in {out}; run again to resume")
+        raise typer.Exit(INTERRUPTED) from None
+    names = [run.resolve().name for run in runs]
+    verdicts = [conclude(dataset, out, names, point) for point in wanted]
+    provenance = make_provenance(
+        shlex.join(["ossia", *sys.argv[1:]]), seeds=(), data=data.resolve().name, data_hash=dataset.hash
+    )
+    for verdict in verdicts:
+        write_page(out / f"chord-{verdict.point}.html", verdict, data.resolve().name, provenance)
+    lines = [line for verdict in verdicts for line in _lines(verdict)]
+    answer({"verdicts": verdicts, "provenance": provenance}, lines, as_json=as_json)
+
+
+@study.command("catalog")
+def catalog(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Bases, ranks and the page; resumable.")],
+    runs: Annotated[
+        list[Path], typer.Option("--run", metavar="RUN", help="A run of `train` on DATA; repeat it for several seeds.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Which part of the item table should a device hold? Quality against bytes, fresh and two and five events stale.
+
+    Example: ossia study catalog data --run run0 --run run1 --out study
+    """
+    from rich.table import Table
+
+    from ossia.data import Dataset
+    from ossia.service.provenance import make_provenance
+    from ossia.studies.catalog import study as judge
+    from ossia.studies.catalog_verdict import HEADS, cells, conclude, write_page
+
+    dataset, name = Dataset.load(data), data.resolve().name
+    try:
+        for _ in watch(judge(dataset, runs, out), len(runs), "study catalog", str):
+            pass
+    except KeyboardInterrupt:
+        say(f"study catalog: every run that was judged is in {out}; run again to resume")
+        raise typer.Exit(INTERRUPTED) from None
+    verdict = conclude(out, [run.resolve().name for run in runs])
+    command = shlex.join(["ossia", *sys.argv[1:]])
+    provenance = make_provenance(command, seeds=(), data=name, data_hash=dataset.hash)
+    write_page(out / "catalog.html", verdict, name, provenance)
+    table = Table(title=f"{name}, {len(verdict.runs)} run(s)", title_justify="left", header_style="bold")
+    for place, head in enumerate(HEADS):
+        table.add_column(head, justify="right" if place else "left", no_wrap=True)
+    for line in verdict.lines:
+        table.add_row(*cells(line))
+    learnt = [f"{held}: {gap.mean:+.4f} ({gap.low:+.4f} … {gap.high:+.4f}) over own rows" for held, gap in verdict.learnt]
+    answer({"verdict": verdict, "provenance": provenance}, [table, *learnt], as_json=as_json)
+
+
+def _lines(verdict: "ossia.studies.chord_verdict.Verdict") -> "list[str | rich.table.Table]":
+    """Say it for people: the rows, and what own widths gain."""
+    from rich.table import Table
+
+    from ossia.evaluation.table import comparison_cells, likelihood_cell
+
+    table = Table(title=f"{verdict.point} bits, {len(verdict.runs)} run(s)", title_justify="left", header_style="bold")
+    for place, head in enumerate(("", "NDCG@10", "95 %", "HR@10", "log-likelihood")):
+        table.add_column(head, justify="right" if place else "left", no_wrap=True)
+    for row in verdict.rows:
+        ndcg = row.ndcg_at_10
+        between = f"{ndcg.low:.4f}–{ndcg.high:.4f}"
+        table.add_row(
+            row.name, f"{ndcg.mean:.4f}", between, f"{row.hr_at_10.mean:.4f}", f"{verdict.log_likelihood[row.name]:.4f}"
+        )
+    gaps = Table(title="differences, user by user", title_justify="left", header_style="bold")
+    for place, head in enumerate(("", "minus", "NDCG@10", "95 %", "p", "nats")):
+        gaps.add_column(head, justify="right" if place > 1 else "left", no_wrap=True)
+    for each in verdict.comparisons:
+        gaps.add_row(*comparison_cells(each), likelihood_cell(each))
+    spreads = [
+        f"{name}: entropy {spread.entropy:.3f} bits a channel, {spread.distance:.1%} of channels differ between users, "
+        f"{spread.churn:.1%} change with an event"
+        for name, spread in verdict.spreads.items()
+    ]
+    return [table, gaps, *spreads]

@@ -1,0 +1,338 @@
+"""The study of CHORD: is a choice of precision personal, is it better than full precision, and what else would do as well?
+
+For each run (the seeds of the study) and each operating point (an alphabet of widths, an average number of bits) the rows are
+
+    float32                   as trained
+    8, 4, 3, 2 bits           the same width for every channel (3 bits: the nested grid's slice, which no format carries)
+    post-training             mixed precision by the mean squared sensitivity (empirical Fisher), the same for all
+    global                    one learnt allocation: the mean sensitivity
+    magnitude                 one allocation by mean |W|
+    own … (RECIPE)            this user's widths, by the ridge or by a hypernetwork that learnt to say what the ridge says
+    another user's … · average user's …     the same answers for the wrong person, or the mean importance for everybody
+    random …                  the user's own widths dealt out anew among channels of one size
+    without LEVEL             CHORD without its filter, element or layer level
+    static                    no widths at all: one boosting step on the user state, from the same events and features
+
+All are judged on every test event: the rank of the next item in the whole catalog, and its log-likelihood, which sees small
+effects that NDCG@10 can't. A row is judged once and written down (`rows/POINT/ROW.npz`), so that an interrupted study goes on
+where it stopped. Averages of bits are met by `cut`; `adaptation.allocate` would also fill the few bytes that this leaves.
+
+Nothing is chosen on test events: what is chosen at all (penalties, temperature, length of the static step) the fifth of the
+users with other validation events chose. `chord_verdict.py` pools the seeds.
+"""
+
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from msgspec import Struct
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ossia.data import Dataset
+from ossia.errors import UsageError
+from ossia.evaluation.controls import another_user, code_entropy, mean_distance, shuffle_codes
+from ossia.evaluation.table import Family
+from ossia.files import write_whole
+from ossia.personalizers import AbstractPersonalizer
+from ossia.quantization.grid import slice_bits, slice_scale
+from ossia.studies.chord_material import Material, Observed
+from ossia.training.checkpoint import tensor_bytes
+from ossia.training.frozen import Events, FrozenBase, Judged
+from ossia.training.personalizer import make_personalizer
+from ossia.training.personalizer_recipe import PersonalizerRecipe
+from ossia.training.sensitivities import SHARPNESS, imitate
+from ossia.types import WIDTHS
+
+LEVELS = ("filter", "element", "layer")
+UNIFORM = (8, 4, 3, 2)
+COMMON = "same-for-every-point"
+LESSONS = 600
+CHUNK = 1024
+
+
+class Point(NamedTuple):
+    """Where a study looks: which widths there are, and how many bits a weight has on average."""
+
+    alphabet: tuple[int, ...]
+    bits: float
+
+    @classmethod
+    def parse(cls, text: str) -> "Point":
+        """Read a point as it is typed.
+
+        Args:
+            text: such as `2,4,8@3`.
+
+        Returns:
+            the point.
+
+        Raises:
+            UsageError: it is none.
+        """
+        found = re.fullmatch(r"(\d(?:,\d)+)@(\d+(?:\.\d+)?)", text)
+        alphabet = tuple(map(int, found[1].split(","))) if found else ()
+        bits = float(found[2]) if found else -1.0
+        if not found or not set(alphabet) <= set(WIDTHS) or list(alphabet) != sorted(set(alphabet)):
+            raise UsageError(f"point: expected widths out of {WIDTHS}, rising, and an average, such as 2,4,8@3; got {text!r}")
+        if not alphabet[0] <= bits <= alphabet[-1]:
+            raise UsageError(f"point: expected an average from {alphabet[0]} to {alphabet[-1]} bits, got {bits:g}")
+        return cls(alphabet, bits)
+
+    def __str__(self) -> str:
+        """Write it as it is typed."""
+        return f"{','.join(map(str, self.alphabet))}@{self.bits:g}"
+
+
+class Spread(Struct, frozen=True):
+    """How much a recipe's codes differ.
+
+    Attributes:
+        entropy: of a channel's code over users, bits, mean over channels.
+        distance: share of channels in which two users' codes differ.
+        churn: share of channels whose code changes with a user's next event.
+    """
+
+    entropy: float
+    distance: float
+    churn: float
+
+
+class Done(Struct, frozen=True):
+    """One row that was judged, for who watches."""
+
+    run: str
+    point: str
+    row: str
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        return f"{self.run}, {self.point}: {self.row}"
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A row to judge: made when its turn comes."""
+
+    name: str
+    family: Family
+    judge: Callable[[], Judged]
+
+
+def study(data: Dataset, runs: Sequence[Path], points: Sequence[Point], folder: Path) -> Iterator[Done]:
+    """Judge every row of every run at every point, or those that are missing; iterate to watch.
+
+    Args:
+        data: the prepared log.
+        runs: trained on it; the seeds of the study.
+        points: the operating points.
+        folder: where everything goes.
+
+    Yields:
+        each row, when it is written down.
+
+    Raises:
+        UsageError: two runs of one name, or the folder holds a study of other runs.
+        ArtifactError: a run was trained on other data.
+    """
+    names = [run.resolve().name for run in runs]
+    if len(set(names)) != len(names) or not names:
+        raise UsageError(f"study: expected runs in folders of different names, got {', '.join(names) or 'none'}")
+    for name, run in zip(names, runs, strict=True):
+        missing = [point for point in points if not (folder / name / "rows" / str(point) / "done.json").exists()]
+        if not missing:
+            continue
+        material = Material.prepare(data, run, folder / name)
+        for point in (None, *missing):
+            rows = common_rows(material, points[0]) if point is None else point_rows(material, point)
+            place = folder / name / "rows" / (COMMON if point is None else str(point))
+            for row in rows:
+                if not (place / f"{row.name}.npz").exists():
+                    _write_row(place / f"{row.name}.npz", row.judge())
+                    yield Done(name, COMMON if point is None else str(point), row.name)
+            if point is not None:
+                write_whole(place / "done.json", b"{}\n")
+
+
+def common_rows(material: Material, point: Point) -> Iterator[Row]:
+    """Make the rows that no operating point changes.
+
+    Args:
+        material: of one run.
+        point: whose sensitivities give the features of the static control.
+
+    Yields:
+        float32, uniform widths, static.
+    """
+    frozen, test = material.frozen, material.test
+    yield Row("float32", "base", lambda: replace(frozen, backbone=material.backbone).judge(test))
+    for bits in UNIFORM:
+        yield Row(f"{bits} bits for all", "base", partial(_judge_uniform, frozen, test, bits))
+    observed = material.observed(point.alphabet[0], point.alphabet[-1])
+    yield Row("static", "control", lambda: frozen.judge(test, shift=material.static_shift(observed, test)))
+
+
+def point_rows(material: Material, point: Point) -> Iterator[Row]:
+    """Make the rows of one operating point.
+
+    Args:
+        material: of one run.
+        point: the widths.
+
+    Yields:
+        allocations that are the same for all, then for each recipe the user's own and its controls, then CHORD's levels.
+    """
+    frozen, observed = material.at(point.alphabet), material.observed(point.alphabet[0], point.alphabet[-1])
+    table = _Desk(material, frozen, point)
+    per_weight = observed.mean / material.inputs
+    learnt = material.inputs * torch.nn.functional.softplus(SHARPNESS * per_weight / per_weight.std())
+    yield table.same("post-training mixed precision", "base", observed.square)
+    yield table.same("global widths", "base", learnt)
+    yield table.same("magnitude", "base", table.untrained.importance(material.learn.profiles[:1])[0])
+    yield from table.personal("ridge", lambda: observed.ridge)
+    yield from table.personal("chord", lambda: table.hypernetwork(observed))
+    for level in LEVELS:
+        yield Row(f"own widths (chord without {level} level)", "personal", partial(table.judge_level, observed, level))
+
+
+@dataclass(frozen=True, eq=False)
+class _Desk:
+    """What all rows of a point are made with."""
+
+    material: Material
+    frozen: FrozenBase
+    point: Point
+
+    @property
+    def untrained(self) -> AbstractPersonalizer:
+        """A CHORD that knows nothing but magnitudes, and how to cut."""
+        return self._make(PersonalizerRecipe(alphabet=self.point.alphabet))
+
+    def same(self, name: str, family: Family, importance: Float[Tensor, " channels"]) -> Row:
+        """Make a row of one allocation for everybody."""
+
+        def judge() -> Judged:
+            return self.frozen.judge(self.material.test, self._cut(importance[None]).expand(len(self.material.test), -1, -1))
+
+        return Row(name, family, judge)
+
+    def personal(self, recipe: str, make: Callable[[], AbstractPersonalizer]) -> Iterator[Row]:
+        """Make the rows of a recipe: own widths, and their controls; the spread of its codes is written beside them."""
+        test, seed = self.material.test, self.material.seed
+        made: list[AbstractPersonalizer] = []
+
+        def personalizer() -> AbstractPersonalizer:
+            if not made:
+                made.append(make())
+            return made[0]
+
+        def own() -> Tensor:
+            return self._own(personalizer(), test)
+
+        def average() -> Tensor:
+            mean = torch.cat(
+                [personalizer().importance(chunk) for chunk in torch.split(self.material.learn.profiles[:4096], CHUNK)]
+            )
+            return self._cut(mean.mean(dim=0, keepdim=True)).expand(len(test), -1, -1)
+
+        def random() -> Tensor:
+            codes = own().sum(dim=1).to(torch.uint8).numpy()
+            return _steps(shuffle_codes(codes, self.material.inputs.numpy().astype(np.int64), seed=seed), self.point)
+
+        def judge_own() -> Judged:
+            self._write_spread(recipe, personalizer())
+            return self.frozen.judge(test, own())
+
+        swapped = torch.from_numpy(another_user(len(test), seed=seed))
+        yield Row(f"own widths ({recipe})", "personal", judge_own)
+        yield Row(f"another user's widths ({recipe})", "control", lambda: self.frozen.judge(test, own()[swapped]))
+        yield Row(f"average user's widths ({recipe})", "control", lambda: self.frozen.judge(test, average()))
+        if recipe == "ridge":
+            yield Row(f"random widths ({recipe})", "control", lambda: self.frozen.judge(test, random()))
+
+    def hypernetwork(self, observed: Observed, without: str = "") -> AbstractPersonalizer:
+        """Teach a CHORD what the ridge says, or read what it learnt at another point between the same widths."""
+        levels = {f"{without}_level": False} if without else {}
+        made = self._make(msgspec.structs.replace(PersonalizerRecipe(alphabet=self.point.alphabet), **levels))
+        low, high = self.point.alphabet[0], self.point.alphabet[-1]
+        path = self.material.folder / f"chord{'-without-' if without else ''}{without}-{low}-{high}.safetensors"
+        if not path.exists():
+            for _ in imitate(made, observed.ridge, self.material.learn, steps=LESSONS, seed=self.material.seed):
+                pass
+            write_whole(path, tensor_bytes({name: tensor.detach() for name, tensor in made.named_parameters()}))
+        made.load_state_dict(load_file(path), strict=False)  # buffers are the base's and the alphabet's
+        return made.eval().requires_grad_(False)
+
+    def judge_level(self, observed: Observed, without: str) -> Judged:
+        """Judge every user with their own widths by a CHORD that lacks a level."""
+        return self.frozen.judge(self.material.test, self._own(self.hypernetwork(observed, without), self.material.test))
+
+    def _make(self, recipe: PersonalizerRecipe) -> AbstractPersonalizer:
+        weights = {name: every[-1] for name, every in self.material.at((2, 8)).weights.items()}
+        return make_personalizer(self.frozen.base, recipe, weights)
+
+    def _cut(self, importance: Float[Tensor, "users channels"]) -> Float[Tensor, "users steps channels"]:
+        return self.untrained.cut(importance, self.point.bits)
+
+    @torch.no_grad()
+    def _own(self, personalizer: AbstractPersonalizer, events: Events) -> Float[Tensor, "users steps channels"]:
+        untrained = self.untrained
+        chunks = torch.split(events.profiles, CHUNK)
+        return torch.cat([untrained.cut(personalizer.importance(chunk), self.point.bits) for chunk in chunks])
+
+    def _write_spread(self, recipe: str, personalizer: AbstractPersonalizer) -> None:
+        codes, earlier = (
+            self._own(personalizer, events).sum(dim=1).to(torch.uint8).numpy()
+            for events in (self.material.test, self.material.before)
+        )
+        assert np.array_equal(self.material.test.cases.users, self.material.before.cases.users), (
+            "one test and one validation case"
+        )
+        spread = Spread(code_entropy(codes), mean_distance(codes), float((codes != earlier).mean()))
+        write_whole(self.material.folder / "rows" / str(self.point) / f"spread-{recipe}.json", msgspec.json.encode(spread))
+
+
+def _steps(codes: UInt8[np.ndarray, "users channels"], point: Point) -> Float[Tensor, "users steps channels"]:
+    """Undo counting steps: step s is taken where more than s are."""
+    taken = torch.from_numpy(codes)
+    return torch.stack([(taken > step).float() for step in range(len(point.alphabet) - 1)], dim=1)
+
+
+def _judge_uniform(frozen: FrozenBase, events: Events, bits: int) -> Judged:
+    """Judge one width for every channel, 3 bits included: a slice of the nested grid like the others."""
+    if bits == 8:
+        return frozen.judge(events)
+    weights = {}
+    for name, grid in frozen.base.grids.items():
+        scale = slice_scale(grid.q, grid.scales[-1], bits)
+        weights[name] = torch.from_numpy(slice_bits(grid.q, bits).astype(np.float32) * scale[:, None])[None]
+    steps = torch.ones(1, 1, frozen.base.channels).expand(len(events), -1, -1)
+    return replace(frozen, weights=weights).judge(events, steps)
+
+
+def _write_row(path: Path, judged: Judged) -> None:
+    """Write down what a row did to each event."""
+    out = io.BytesIO()
+    np.savez_compressed(out, ranks=judged.ranks.astype(np.int32), log_likelihood=judged.log_likelihood)
+    write_whole(path, out.getvalue())
+
+
+def read_row(path: Path) -> Judged:
+    """Read what a row did to each event.
+
+    Args:
+        path: `ROW.npz`.
+
+    Returns:
+        ranks and log-likelihoods.
+    """
+    with np.load(path, allow_pickle=False) as found:
+        return Judged(found["log_likelihood"], found["ranks"].astype(np.int64))

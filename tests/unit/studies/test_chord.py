@@ -1,0 +1,106 @@
+"""The study of CHORD judges every row once, pools its seeds, and finds nothing personal where users are random."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ossia.data import Dataset, synthetic
+from ossia.errors import UsageError
+from ossia.evaluation import Provenance
+from ossia.studies.chord import Point, read_row, study
+from ossia.studies.chord_material import Material
+from ossia.studies.chord_verdict import Verdict, conclude, write_page
+from ossia.training import BackboneRecipe, train_backbone
+
+POINT = Point((2, 8), 4.0)
+OWN, ANOTHER = "own widths (ridge)", "another user's widths (ridge)"
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return synthetic(60, 30, 8, predictability=0.0, seed=0)
+
+
+@pytest.fixture(scope="module")
+def folder(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of two short runs, judged."""
+    folder = tmp_path_factory.mktemp("study")
+    for seed in (0, 1):
+        recipe = BackboneRecipe(dim=8, length=6, blocks=1, heads=1, hidden=8, batch=128, epochs=2, seed=seed)
+        for _ in train_backbone(data, recipe, folder / f"run{seed}"):
+            pass
+    assert len(list(study(data, [folder / "run0", folder / "run1"], [POINT], folder / "out"))) == 38
+    return folder
+
+
+@pytest.fixture(scope="module")
+def verdict(data: Dataset, folder: Path) -> Verdict:
+    return conclude(data, folder / "out", ["run0", "run1"], POINT)
+
+
+@pytest.mark.parametrize("text", ["", "2,8", "8,2@3", "2,3@2.5", "2,4,8@9", "2,4,8@1", "2@2"])
+def test_a_point_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"^point: expected"):
+        Point.parse(text)
+
+
+def test_a_point_is_read_as_it_is_written() -> None:
+    assert Point.parse("0,2,4,8@2.5") == Point((0, 2, 4, 8), 2.5)
+    assert str(Point((2, 4, 8), 3.0)) == "2,4,8@3"
+
+
+def test_a_row_is_judged_once(data: Dataset, folder: Path) -> None:
+    runs = [folder / "run0", folder / "run1"]
+    assert list(study(data, runs, [POINT], folder / "out")) == []
+    place = folder / "out" / "run1" / "rows" / str(POINT)
+    before = read_row(place / f"{OWN}.npz")
+    (place / "done.json").unlink()
+    (place / f"{OWN}.npz").unlink()
+    assert [done.row for done in study(data, runs, [POINT], folder / "out")] == [OWN]
+    after = read_row(place / f"{OWN}.npz")
+    assert np.array_equal(before.ranks, after.ranks)
+    assert np.array_equal(before.log_likelihood, after.log_likelihood)
+
+
+def test_rows_of_the_same_model_agree_and_seeds_are_pooled(data: Dataset, folder: Path, verdict: Verdict) -> None:
+    rows = {row.name: row for row in verdict.rows}
+    assert rows["float32"].ndcg_at_10.mean == pytest.approx(rows["8 bits for all"].ndcg_at_10.mean, abs=0.02)
+    assert verdict.log_likelihood["2 bits for all"] != verdict.log_likelihood["8 bits for all"]
+    each = [read_row(folder / "out" / run / "rows" / str(POINT) / f"{OWN}.npz").mean_likelihood for run in ("run0", "run1")]
+    assert verdict.log_likelihood[OWN] == pytest.approx(np.mean(each))
+    assert rows[OWN].cases == len(data.split().test)
+
+
+def test_nothing_is_personal_where_users_are_random(verdict: Verdict) -> None:
+    (gap,) = (each for each in verdict.comparisons if (each.name, each.versus) == (OWN, ANOTHER))
+    assert gap.ndcg_at_10.low <= 0 <= gap.ndcg_at_10.high
+    assert gap.log_likelihood is not None
+    assert gap.log_likelihood.mean < 0.02
+
+
+def test_a_level_is_held_against_the_whole(verdict: Verdict) -> None:
+    rivals = {each.versus for each in verdict.comparisons if "without element level" in each.name}
+    assert rivals == {"own widths (chord)"}
+
+
+def test_two_runs_of_one_name_are_refused(data: Dataset, folder: Path) -> None:
+    with pytest.raises(UsageError, match="different names, got run0, run0"):
+        next(study(data, [folder / "run0", folder / "run0"], [POINT], folder / "other"))
+
+
+def test_the_static_control_takes_no_step_where_there_is_nothing_to_learn(data: Dataset, folder: Path) -> None:
+    material = Material.prepare(data, folder / "run0", folder / "out" / "run0")
+    shift = material.static_shift(material.observed(2, 8), material.test)
+    states = material.frozen.states(material.test.batch(np.arange(8)).histories)
+    assert float(shift.norm(dim=1).mean()) < float(states.norm(dim=1).mean())
+
+
+def test_the_page_holds_every_row_and_nothing_from_outside(verdict: Verdict, tmp_path: Path) -> None:
+    provenance = Provenance("ossia study chord", (), "a machine", {"torch": "2"}, "synthetic", "0" * 8, "2026-01-01")
+    write_page(tmp_path / "chord.html", verdict, "synthetic", provenance)
+    text = (tmp_path / "chord.html").read_text("utf-8")
+    assert all(row.name.replace("'", "&#x27;") in text for row in verdict.rows)
+    assert "log-likelihood, nats" in text
+    assert "http:" not in text
+    assert "https:" not in text

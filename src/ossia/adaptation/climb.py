@@ -69,16 +69,16 @@ class Stairs:
         """
         waiting = ready = _falling(self.ratio * importance[self.thing])
         reached, left = self.free.copy(), self.slack.copy()
-        while run := _run(total := np.cumsum(self.cost[:, ready], axis=1), left):
-            reached += np.bincount(self.thing[ready[:run]], minlength=len(reached))
-            left -= total[:, run - 1]
+        while len(ready):  # every pass takes a step, or drops the first, which doesn't fit
+            total = np.cumsum(self.cost[:, ready], axis=1)
+            if run := _run(total, left):
+                reached += np.bincount(self.thing[ready[:run]], minlength=len(reached))
+                left -= total[:, run - 1]
+                waiting = waiting[run:] if waiting is ready else waiting
             if (left < self.least).any():
                 break  # not even the cheapest step fits
-            waiting = waiting[run:] if waiting is ready else waiting
-            for cost, most in zip(
-                self.cost, left.tolist(), strict=True
-            ):  # what doesn't fit now never will: less is left each time
-                waiting = waiting[cost[waiting] <= most]
+            for cost, most in zip(self.cost, left.tolist(), strict=True):
+                waiting = waiting[cost[waiting] <= most]  # what doesn't fit now never will: less is left each time
             ahead = self.rung[waiting] - reached[self.thing[waiting]]
             ready, waiting = waiting[ahead == 1], waiting[ahead > 0]
         return [reached[start:end] for start, end in pairwise(self.first.tolist())]

@@ -11,6 +11,9 @@ name and `timestamp.json` last, whole: a reader sees the old edition or the new 
 edition writes over what nobody was told of. What editions say is `ossia.service.repository`.
 """
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,6 +30,7 @@ from ossia.service.release_keys import SHOWN, Keyring
 if TYPE_CHECKING:
     from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
+LOCK = ".lock"
 LIVES_DAYS = {"root": 365.0, "targets": 180.0, ROLE: 30.0, "snapshot": 30.0, "timestamp": 3.0}
 """How long each role's metadata is believed; the timestamp's is how long somebody in between can hide what is new."""
 
@@ -71,6 +75,26 @@ def read_edition(repo: Path) -> Edition:
     newest = max((int(path.name.split(".")[0]) for path in (repo / "metadata").glob("*.root.json")), default=0)
     targets, delegated = (_read(repo, f"{version}.{role}") for role, version in versions.items())
     return Edition(_read(repo, f"{newest}.root"), targets, delegated, snapshot, timestamp)
+
+
+@contextmanager
+def editing(repo: Path) -> Iterator[Edition]:
+    """Read an edition to publish the next: one at a time, or a service that halts and an operator who advances undo each other.
+
+    Args:
+        repo: the repository.
+
+    Yields:
+        the newest edition; nobody else edits until the block ends.
+
+    Raises:
+        ArtifactError: there is no repository.
+    """
+    if not (repo / "metadata").is_dir():
+        raise ArtifactError(f"{repo}: expected a repository, found none; `ossia release init` makes one")
+    with (repo / LOCK).open("w") as lock:  # the system takes the lock back when its holder is killed
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield read_edition(repo)
 
 
 def publish_edition(

@@ -28,7 +28,7 @@ from ossia.adaptation.personalizer_manifest import PersonalizerManifest
 from ossia.adaptation.releases import KEYS, ROLE, ROLLOUT, STAGES, Rollout, folder_of
 from ossia.errors import ArtifactError, UsageError
 from ossia.files import write_whole
-from ossia.service.edition import LIVES_DAYS, Edition, after, publish_edition, read_edition
+from ossia.service.edition import LIVES_DAYS, Edition, after, editing, publish_edition
 from ossia.service.release_keys import Keyring, make_release_key
 
 if TYPE_CHECKING:
@@ -85,22 +85,26 @@ def publish_release(repo: Path, keys: Keyring, base: Path, now: int, *, percent:
         ArtifactError: no base, or a damaged one.
         UsageError: another release is on its way, or a key is missing.
     """
-    edition = read_edition(repo)
-    rollout = edition.rollout
-    if rollout.next not in (rollout.settled, *rollout.halted):
-        raise UsageError(f"{repo}: expected release {rollout.next} to be at 100 % or halted, found it at {rollout.percent} %")
-    number, content = rollout.next + 1, _content_of(base)
-    targets = deepcopy(edition.targets)
-    dropped = [old for old in edition.releases if old < rollout.settled]
-    for path in [path for path in targets.targets if any(path.startswith(folder_of(old)) for old in dropped)]:
-        del targets.targets[path]
-    for name, data in content.items():
-        _add_target(repo, targets, folder_of(number) + name, data)
-    halted = tuple(each for each in rollout.halted if each > rollout.settled)
-    published = _tell(repo, edition, _staged(Rollout(rollout.settled, number, 0, halted), percent), keys, now, targets=targets)
-    for old in dropped:
-        shutil.rmtree(repo / "targets" / folder_of(old), ignore_errors=True)
-    return published
+    with editing(repo) as edition:
+        rollout = edition.rollout
+        if rollout.next not in (rollout.settled, *rollout.halted):
+            raise UsageError(
+                f"{repo}: expected release {rollout.next} to be at 100 % or halted, found it at {rollout.percent} %"
+            )
+        number, content = rollout.next + 1, _content_of(base)
+        targets = deepcopy(edition.targets)
+        dropped = [old for old in edition.releases if old < rollout.settled]
+        for path in [path for path in targets.targets if any(path.startswith(folder_of(old)) for old in dropped)]:
+            del targets.targets[path]
+        for name, data in content.items():
+            _add_target(repo, targets, folder_of(number) + name, data)
+        halted = tuple(each for each in rollout.halted if each > rollout.settled)
+        published = _tell(
+            repo, edition, _staged(Rollout(rollout.settled, number, 0, halted), percent), keys, now, targets=targets
+        )
+        for old in dropped:
+            shutil.rmtree(repo / "targets" / folder_of(old), ignore_errors=True)
+        return published
 
 
 def publish_keys(repo: Path, keys: Keyring, listed: Path, now: int) -> Edition:
@@ -120,10 +124,10 @@ def publish_keys(repo: Path, keys: Keyring, listed: Path, now: int) -> Edition:
         UsageError: a key is missing.
     """
     read_keys(listed)
-    edition = read_edition(repo)
-    targets = deepcopy(edition.targets)
-    _add_target(repo, targets, KEYS, listed.read_bytes())
-    return publish_edition(repo, replace(edition, targets=targets), {"targets"}, keys, now)
+    with editing(repo) as edition:
+        targets = deepcopy(edition.targets)
+        _add_target(repo, targets, KEYS, listed.read_bytes())
+        return publish_edition(repo, replace(edition, targets=targets), {"targets"}, keys, now)
 
 
 def advance(repo: Path, keys: Keyring, now: int, *, percent: int | None = None) -> Edition:
@@ -141,16 +145,16 @@ def advance(repo: Path, keys: Keyring, now: int, *, percent: int | None = None) 
     Raises:
         UsageError: nothing is on its way, it was halted, the share would not grow, or a key is missing.
     """
-    edition = read_edition(repo)
-    rollout = edition.rollout
-    if rollout.next == rollout.settled:
-        raise UsageError(f"{repo}: expected a release on its way, found {rollout.settled} settled")
-    if rollout.next in rollout.halted:
-        raise UsageError(f"{repo}: expected a release on its way, but {rollout.next} is halted; publish the next")
-    share = next((stage for stage in STAGES if stage > rollout.percent), 100) if percent is None else percent
-    if not rollout.percent < share <= 100:
-        raise UsageError(f"stage: expected more than {rollout.percent} %, at most 100 %, got {share} %")
-    return _tell(repo, edition, _staged(rollout, share), keys, now)
+    with editing(repo) as edition:
+        rollout = edition.rollout
+        if rollout.next == rollout.settled:
+            raise UsageError(f"{repo}: expected a release on its way, found {rollout.settled} settled")
+        if rollout.next in rollout.halted:
+            raise UsageError(f"{repo}: expected a release on its way, but {rollout.next} is halted; publish the next")
+        share = next((stage for stage in STAGES if stage > rollout.percent), 100) if percent is None else percent
+        if not rollout.percent < share <= 100:
+            raise UsageError(f"stage: expected more than {rollout.percent} %, at most 100 %, got {share} %")
+        return _tell(repo, edition, _staged(rollout, share), keys, now)
 
 
 def halt(repo: Path, keys: Keyring, now: int) -> Edition:
@@ -167,14 +171,16 @@ def halt(repo: Path, keys: Keyring, now: int) -> Edition:
     Raises:
         UsageError: nothing is on its way, or a key is missing.
     """
-    edition = read_edition(repo)
-    rollout = edition.rollout
-    if rollout.next == rollout.settled:
-        raise UsageError(f"{repo}: expected a release on its way, found {rollout.settled} settled; publish the next instead")
-    if rollout.next in rollout.halted:
-        return edition
-    halted = msgspec.structs.replace(rollout, halted=(*rollout.halted, rollout.next), percent=0)
-    return _tell(repo, edition, halted, keys, now)
+    with editing(repo) as edition:
+        rollout = edition.rollout
+        if rollout.next == rollout.settled:
+            raise UsageError(
+                f"{repo}: expected a release on its way, found {rollout.settled} settled; publish the next instead"
+            )
+        if rollout.next in rollout.halted:
+            return edition
+        halted = msgspec.structs.replace(rollout, halted=(*rollout.halted, rollout.next), percent=0)
+        return _tell(repo, edition, halted, keys, now)
 
 
 def refresh(repo: Path, keys: Keyring, now: int) -> Edition:
@@ -191,9 +197,9 @@ def refresh(repo: Path, keys: Keyring, now: int) -> Edition:
     Raises:
         UsageError: a key is missing.
     """
-    edition = read_edition(repo)
-    half = after(now, LIVES_DAYS[ROLE] / 2)
-    return publish_edition(repo, edition, {ROLE} if edition.delegated.expires < half else set(), keys, now)
+    with editing(repo) as edition:
+        half = after(now, LIVES_DAYS[ROLE] / 2)
+        return publish_edition(repo, edition, {ROLE} if edition.delegated.expires < half else set(), keys, now)
 
 
 def replace_keys(repo: Path, keys: Keyring, folder: Path, role: str, now: int, *, only: str | None = None) -> Edition:
@@ -213,29 +219,29 @@ def replace_keys(repo: Path, keys: Keyring, folder: Path, role: str, now: int, *
     Raises:
         UsageError: no such key, or one that must sign is missing.
     """
-    edition = read_edition(repo)
-    root, targets = deepcopy(edition.root), deepcopy(edition.targets)
-    inside = ONLINE if role == "online" else (role,)
-    old = [key for key in root.roles[inside[0]].keyids if key.startswith(only or "")]
-    if not old or (only is not None and len(old) > 1):
-        raise UsageError(f"key: expected the first digits of one key of role {role}, got {only!r}")
-    fresh = [make_release_key(folder, role) for _ in old]
-    new = {signer.public_key.keyid: signer.public_key for signer in fresh}
-    for each in inside:
-        _swap(root, each, old, new)
-    changed = {"root"} | ({"targets", ROLE} if role == "online" else {"targets"} if role == "targets" else set())
-    if role == "online":
-        _swap(targets, ROLE, old, new)
-    ring = Keyring(
-        {**keys.signers, **dict(zip(new, fresh, strict=True))},
-        keys.files,
-        {**keys.roles, **dict.fromkeys(new, role)},
-    )
-    published = publish_edition(repo, replace(edition, root=root, targets=targets), changed, ring, now)
-    for key in old:
-        if key in keys.files:
-            keys.files[key].unlink(missing_ok=True)
-    return published
+    with editing(repo) as edition:
+        root, targets = deepcopy(edition.root), deepcopy(edition.targets)
+        inside = ONLINE if role == "online" else (role,)
+        old = [key for key in root.roles[inside[0]].keyids if key.startswith(only or "")]
+        if not old or (only is not None and len(old) > 1):
+            raise UsageError(f"key: expected the first digits of one key of role {role}, got {only!r}")
+        fresh = [make_release_key(folder, role) for _ in old]
+        new = {signer.public_key.keyid: signer.public_key for signer in fresh}
+        for each in inside:
+            _swap(root, each, old, new)
+        changed = {"root"} | ({"targets", ROLE} if role == "online" else {"targets"} if role == "targets" else set())
+        if role == "online":
+            _swap(targets, ROLE, old, new)
+        ring = Keyring(
+            {**keys.signers, **dict(zip(new, fresh, strict=True))},
+            keys.files,
+            {**keys.roles, **dict.fromkeys(new, role)},
+        )
+        published = publish_edition(repo, replace(edition, root=root, targets=targets), changed, ring, now)
+        for key in old:
+            if key in keys.files:
+                keys.files[key].unlink(missing_ok=True)
+        return published
 
 
 def _swap(delegator: "Root | Targets", role: str, old: list[str], new: Mapping[str, Any]) -> None:

@@ -39,6 +39,12 @@ MIGRATIONS = (
     CREATE INDEX feedback_device ON feedback (device);
     CREATE TABLE setting (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE report (
+        release INTEGER NOT NULL, device BLOB NOT NULL REFERENCES device, worse INTEGER NOT NULL, PRIMARY KEY (release, device)
+    ) WITHOUT ROWID;
+    CREATE INDEX report_device ON report (device);
+    """,
 )
 """Schema changes in order; `user_version` counts how many a file has seen. Never edit one that was released: add another."""
 
@@ -129,6 +135,28 @@ class Store:
         """
         return self._submit(partial(_add_feedback, device, at, events))
 
+    def report(self, device: bytes, release: int, worse: bool) -> "Future[tuple[int, int]]":
+        """Keep what a device says of a release; it has one voice, and the last one counts.
+
+        Args:
+            device: 16 bytes.
+            release: its number.
+            worse: whether it complains.
+
+        Returns:
+            how many devices reported on the release, and how many complain; UsageError for an unknown device.
+        """
+        return self._submit(partial(_report, device, release, worse))
+
+    def reports(self) -> dict[int, tuple[int, int]]:
+        """Count what devices say of releases.
+
+        Returns:
+            reports and complaints, by release.
+        """
+        found = self._read_all("SELECT release, count(*), sum(worse) FROM report GROUP BY release", ())
+        return {release: (count, worse) for release, count, worse in found}
+
     def erase(self, device: bytes) -> "Future[bool]":
         """Forget a device: its bytes are overwritten in the database and gone from the log when the answer comes.
 
@@ -186,12 +214,15 @@ class Store:
         return {"devices": devices, "feedback": feedback}
 
     def _read(self, statement: str, values: tuple[object, ...]) -> tuple | None:  # type: ignore[type-arg]
-        """Ask the reading connection for one row; apsw connections take one thread at a time."""
+        """Ask the reading connection for one row."""
+        return next(iter(self._read_all(statement, values)), None)
+
+    def _read_all(self, statement: str, values: tuple[object, ...]) -> list[tuple]:  # type: ignore[type-arg]
+        """Ask the reading connection; apsw connections take one thread at a time."""
         with self._guard:
             if self._closed:
                 raise UsageError("store: expected an open one, got one that was closed")
-            rows = self._reader.execute(statement, values).fetchall()
-        return rows[0] if rows else None
+            return list(self._reader.execute(statement, values))
 
     def _submit(self, write: Callable[["apsw.Connection"], Answer]) -> "Future[Answer]":
         """Hand a write to the writer."""
@@ -269,6 +300,7 @@ class _Erasure:
 
     def __call__(self, connection: "apsw.Connection") -> bool:
         connection.execute("DELETE FROM feedback WHERE device = ?", (self.device,))
+        connection.execute("DELETE FROM report WHERE device = ?", (self.device,))
         return bool(connection.execute("DELETE FROM device WHERE id = ? RETURNING 1", (self.device,)).fetchall())
 
 
@@ -297,6 +329,16 @@ def _add_feedback(device: bytes, at: int, events: Sequence[bytes], connection: "
     connection.executemany("INSERT INTO feedback VALUES (?, ?, ?)", ((device, at, event) for event in events))
     [(count,)] = connection.execute("SELECT count(*) FROM feedback WHERE device = ?", (device,)).fetchall()
     return int(str(count))
+
+
+def _report(device: bytes, release: int, worse: bool, connection: "apsw.Connection") -> tuple[int, int]:
+    """Insert or replace a device's report, and count."""
+    if connection.execute("SELECT 1 FROM device WHERE id = ?", (device,)).fetchone() is None:
+        raise UsageError("device: expected one that is enrolled, got another")
+    connection.execute("INSERT OR REPLACE INTO report VALUES (?, ?, ?)", (release, device, int(worse)))
+    count = "SELECT count(*), sum(worse) FROM report WHERE release = ?"
+    [(reports, complaints)] = connection.execute(count, (release,)).fetchall()
+    return int(str(reports)), int(str(complaints))
 
 
 def _set(name: str, value: bytes, connection: "apsw.Connection") -> None:

@@ -44,23 +44,30 @@ class Limits(Strict, frozen=True):
 
 
 class SessionRequest(Strict, frozen=True):
-    """A profile and what the device can afford; candidates by number, less those blocked."""
+    """A profile and what the device can afford.
+
+    `candidates` of the whole catalog, or of what the caller's own retrieval offers (all of it where no number is given), best
+    first, less those blocked. `rows`: send the bytes of the rows that the payload names.
+    """
 
     profile: Hex
     budget: Limits = Limits()
     base: Hex | None = None
     table: Hex | None = None
+    rows: bool = False
     candidates: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    offer: Annotated[tuple[ItemId, ...], msgspec.Meta(max_length=10_000)] = ()
     block: Annotated[tuple[ItemId, ...], msgspec.Meta(max_length=10_000)] = ()
 
 
 class SessionReply(Strict, frozen=True):
-    """A signed payload, and the base's own best items for the profile."""
+    """A signed payload, the base's own best items for the profile, and the rows' bytes where they were asked for."""
 
     payload: Hex
     sequence: int
     expiry: int
     candidates: tuple[str, ...]
+    rows: str = ""
 
 
 class Feedback(Strict, frozen=True):
@@ -74,6 +81,19 @@ class Kept(Strict, frozen=True):
     """How many events are kept of this device."""
 
     kept: int
+
+
+class Report(Strict, frozen=True):
+    """How a device fares with a release: whether it ranks worse than what it had, or does not run at all."""
+
+    release: Annotated[int, msgspec.Meta(gt=0, lt=2**32)]
+    worse: bool
+
+
+class Reported(Strict, frozen=True):
+    """Whether the release is on its way to more devices."""
+
+    halted: bool
 
 
 class Erased(Strict, frozen=True):
@@ -112,6 +132,7 @@ OPERATIONS: tuple[tuple[str, str, str, type[Strict] | None, type[Strict], bool],
     ("delete", "/v1/devices", "Erase the device that asks, and all that it ever told.", None, Erased, True),
     ("post", "/v1/session", "Personalize: the binary hot path's rules, in JSON.", SessionRequest, SessionReply, True),
     ("post", "/v1/feedback", "Tell what was chosen, by consent.", Feedback, Kept, True),
+    ("post", "/v1/guard", "Report on a release; too many complaints halt it.", Report, Reported, True),
     ("get", "/v1/release", "Say what is served.", None, Release, False),
     ("get", "/health", "Say how the service is.", None, Health, False),
 )

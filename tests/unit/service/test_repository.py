@@ -85,7 +85,7 @@ def test_the_way_on_from_a_halted_release_is_the_next_which_may_hold_the_old_fil
 
 def test_a_second_release_waits_for_the_first_to_be_settled_or_halted(scene: Scene, base: Base) -> None:
     repository.publish_release(scene.repo, scene.keys, base.path, NOW)
-    with pytest.raises(UsageError, match="expected release 1 to be at 100 % or halted"):
+    with pytest.raises(UsageError, match="expected release 1 at 100 % or halted"):
         repository.publish_release(scene.repo, scene.keys, base.path, NOW)
 
 

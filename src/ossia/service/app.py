@@ -167,8 +167,7 @@ class Service:
             return await serve_file(request, files)
 
         return [
-            Route("/v1/devices", self._guard("devices", self._enroll), methods=["POST"]),
-            Route("/v1/devices", self._guard("devices", self._erase), methods=["DELETE"]),
+            Route("/v1/devices", self._guard("devices", self._devices), methods=["POST", "DELETE"]),
             Route("/v1/session", self._guard("session", self._session), methods=["POST"]),
             Route("/v1/feedback", self._guard("feedback", self._feedback), methods=["POST"]),
             Route("/v1/guard", self._guard("guard", self._report), methods=["POST"]),
@@ -195,6 +194,10 @@ class Service:
             return response
 
         return guarded
+
+    async def _devices(self, request: Request) -> Enrolled | Erased:
+        """Take a device in, or forget it; one route, so that it says which methods it has."""
+        return await (self._enroll(request) if request.method == "POST" else self._erase(request))
 
     async def _enroll(self, request: Request) -> Enrolled:
         """Take a device in."""
@@ -286,7 +289,8 @@ class Service:
 
     async def _openapi(self, _request: Request) -> Response:
         """Describe the JSON surface."""
-        return json_response(openapi())
+        lengths = {issuer.base.manifest.shape["dim"] + 4 for issuer in self.issuers.all}
+        return json_response(openapi(lengths.pop() if len(lengths) == 1 else None))
 
     def _device(self, request: Request) -> bytes:
         """Say which device asks."""

@@ -144,7 +144,7 @@ def test_a_body_that_never_ends_is_not_waited_for(service: Service, monkeypatch:
         ("/v1/session", {"profile": "0" * 24, "budget": {"weight_bytes": 0}}, "$.budget.weight_bytes"),
         ("/v1/session", {"profile": "00"}, "profile: expected 12 bytes"),
         ("/v1/session", [], "Expected `object`"),
-        ("/v1/devices", {"public": "00", "at": 1, "signature": ""}, "enrolment: expected a key of 32 bytes"),
+        ("/v1/devices", {"public": "00", "at": 1, "signature": ""}, "$.public"),
         ("/v1/feedback", {"events": ["a"]}, "consent"),
         ("/v1/feedback", {"consent": False, "events": ["a"]}, "$.consent"),
     ],

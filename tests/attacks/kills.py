@@ -113,6 +113,26 @@ def read_commit(folder: Path) -> int:
     return int(found[0][0]) if found else 0
 
 
+def commit_stateless(folder: Path) -> Iterator[int]:
+    """Take number after number from the count of all."""
+    from ossia.service.stateless import Stateless
+
+    store = Stateless(folder)
+    while True:
+        [number] = store.advance([ME]).result()
+        yield int(number or 0)
+
+
+def read_lease(folder: Path) -> int:
+    """Say below which number nothing will be given out any more."""
+    from ossia.service.stateless import LEASE, Stateless
+
+    store = Stateless(folder)
+    lease = int.from_bytes(store.get(LEASE) or b"", "little")
+    store.close()
+    return lease
+
+
 def commit_naively(folder: Path) -> Iterator[int]:
     """Count in a file of JSON."""
     count = read_count(folder) if (folder / "count.json").exists() else 0
@@ -135,6 +155,7 @@ SCENES: dict[str, tuple[Callable[[Path], None], Child, Look]] = {
     "publish": (make_repository, publish, fetch),
     "publish, written naively": (make_repository, publish_naively, fetch),
     "commit": (nothing, commit, read_commit),
+    "commit, stateless": (nothing, commit_stateless, read_lease),
     "commit, written naively": (nothing, commit_naively, read_count),
 }
 

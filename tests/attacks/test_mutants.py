@@ -35,7 +35,7 @@ def test_the_mutants_find_a_check_that_is_missing() -> None:
         exhaust(made["timestamp"], step=251)
 
 
-@pytest.mark.parametrize("scene", ["publish", "commit"])
+@pytest.mark.parametrize("scene", ["publish", "commit", "commit, stateless"])
 def test_what_is_killed_while_it_writes_leaves_the_old_or_the_new(scene: str) -> None:
     counted = kill_often(scene, 12)
     assert (counted["torn"], counted["lost"]) == (0, 0)

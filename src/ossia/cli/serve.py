@@ -23,6 +23,9 @@ def serve(
     online: Annotated[
         Path | None, typer.Option("--online", metavar="FOLDER", help="The repository's online key: to halt, and to renew.")
     ] = None,
+    stateless: Annotated[
+        bool, typer.Option("--stateless", help="Keep nothing about any device, not even that it is one.")
+    ] = False,
     personalizer: Annotated[str, typer.Option("--personalizer", metavar="NAME", help="One of the base's.")] = "chord",
     host: Annotated[str, typer.Option("--host", help="Address to listen on; TLS is a proxy's business.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on.")] = 8000,
@@ -38,7 +41,7 @@ def serve(
 
     service = open_service(
         base, data, personalizer=personalizer, also=also or (), releases=releases, online=online,
-        batch=batch, waiting=waiting, deadline_s=deadline,
+        stateless=stateless, batch=batch, waiting=waiting, deadline_s=deadline,
     )  # fmt: skip
     say(f"ossia: serving base {service.issuer.base.id.hex()[:12]}… on http://{host}:{port}, data in {data}; see /openapi.json")
     run_service(service, host, port)

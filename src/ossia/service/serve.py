@@ -22,6 +22,7 @@ from ossia.service.issuers import Issuers
 from ossia.service.keychain import LIST, load_signer, make_keys
 from ossia.service.personalizer import Personalizer
 from ossia.service.release_keys import load_keyring
+from ossia.service.stateless import Stateless
 from ossia.service.store import Store
 from ossia.service.tokens import SECRET_BYTES, Tokens
 
@@ -38,6 +39,7 @@ def open_service(
     also: Sequence[Path] = (),
     releases: Path | None = None,
     online: Path | None = None,
+    stateless: bool = False,
     batch: int = 32,
     waiting: int = 128,
     deadline_s: float = 1.0,
@@ -51,6 +53,7 @@ def open_service(
         also: bases, or the base with older tables, that some devices still hold.
         releases: a repository to hand out, and to halt releases in.
         online: the folder of its online key.
+        stateless: remember no device (`ossia.service.stateless`).
         batch: asks that are worked on together, at most.
         waiting: asks that may wait; more are refused.
         deadline_s: from an ask to its answer.
@@ -68,7 +71,7 @@ def open_service(
     if not (keys / LIST).exists():
         make_keys(keys, now + KEY_LIFE_S)
     signer = load_signer(keys, now)
-    store = Store(data)
+    store = Stateless(data) if stateless else Store(data)
     secret = store.get("token_secret")
     if secret is None:
         secret = os.urandom(SECRET_BYTES)

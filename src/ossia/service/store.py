@@ -2,7 +2,8 @@
 
     WAL, synchronous FULL     what was acknowledged survives kill −9 and a power cut
     one writer thread         takes whatever waits, runs it in one transaction, commits once, and then answers everybody
-    secure_delete             what is erased is overwritten with zeros; after an erasure the log is truncated too
+    VACUUM                    after an erasure the database is written anew and the log truncated. `secure_delete` alone is not
+                              enough: when SQLite moves rows between pages it leaves copies in what is free of a page
 
 One commit a row is bound by the disk's flush: some hundred a second. A *group* commit shares one flush among all who wait, and
 the more wait the more share it. A write that its own rules refuse (an unknown device) is refused before it has changed
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
 FILE = "service.db"
 LEAST_SQLITE = (3, 51, 3)
 GROUP = 1024  # writes that share one commit at most, so that the first of them does not wait for ever
+PRAGMAS = (
+    ("journal_mode", "WAL"),
+    ("synchronous", "FULL"),
+    ("secure_delete", "ON"),
+    ("foreign_keys", "ON"),
+    ("temp_store", "MEMORY"),  # a VACUUM's copy is nobody's on a disk
+)
 MIGRATIONS = (
     """
     CREATE TABLE device (
@@ -178,7 +186,7 @@ class Store:
         Returns:
             nothing, when it is kept.
         """
-        return self._submit(partial(_set, name, value))
+        return self._submit(partial(set_setting, name, value))
 
     def get(self, name: str) -> bytes | None:
         """Read a setting.
@@ -257,7 +265,7 @@ def _commit(connection: "apsw.Connection", group: Sequence[tuple[Write, "Future[
             connection.execute("ROLLBACK")
         outcomes = [error] * len(group)
     if any(isinstance(write, _Erasure) for write, _ in group):
-        fault = _truncate(connection)
+        fault = _write_anew(connection)
         outcomes = [
             fault or told if isinstance(write, _Erasure) else told for (write, _), told in zip(group, outcomes, strict=True)
         ]
@@ -265,9 +273,10 @@ def _commit(connection: "apsw.Connection", group: Sequence[tuple[Write, "Future[
         _answer(done, told)
 
 
-def _truncate(connection: "apsw.Connection") -> Exception | None:
-    """Move the log into the database and cut it to nothing; returns what prevented it."""
+def _write_anew(connection: "apsw.Connection") -> Exception | None:
+    """Copy what is left into a database without a trace of what was, and cut the log to nothing; returns what prevented it."""
     try:
+        connection.execute("VACUUM")
         [(busy, _, _)] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except Exception as error:  # apsw has a class for each of SQLite's codes
         return error
@@ -341,8 +350,14 @@ def _report(device: bytes, release: int, worse: bool, connection: "apsw.Connecti
     return int(str(reports)), int(str(complaints))
 
 
-def _set(name: str, value: bytes, connection: "apsw.Connection") -> None:
-    """Replace a setting."""
+def set_setting(name: str, value: bytes, connection: "apsw.Connection") -> None:
+    """Replace a setting, within a write.
+
+    Args:
+        name: of the setting.
+        value: its bytes.
+        connection: the writer's.
+    """
     connection.execute(
         "INSERT INTO setting VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value)
     )
@@ -375,6 +390,6 @@ def _connect(path: Path) -> "apsw.Connection":
 
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(5_000)
-    for name, value in (("journal_mode", "WAL"), ("synchronous", "FULL"), ("secure_delete", "ON"), ("foreign_keys", "ON")):
+    for name, value in PRAGMAS:
         connection.pragma(name, value)
     return connection

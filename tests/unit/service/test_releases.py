@@ -18,6 +18,7 @@ from ossia.adaptation.request import decode_reply
 from ossia.adaptation.table import write_table
 from ossia.device import open_session
 from ossia.device.update import begin, release_folder, update
+from ossia.errors import UsageError
 from ossia.service import repository
 from ossia.service.app import Service
 from ossia.service.edition import read_edition
@@ -223,6 +224,38 @@ def test_json_brings_the_same_rows_as_the_binary_path(service: Service, publishe
     assert reply.rows
     assert client.post("/v1/session", session_request(published, rows=True)).json["rows"] == reply.rows.hex()
     assert client.post("/v1/session", session_request(published)).json["rows"] == ""
+
+
+def test_a_stateless_service_serves_and_keeps_nothing_of_anybody(published: Base, tmp_path: Path) -> None:
+    told: list[int] = []
+    for _ in range(2):  # and once more after a restart
+        service = open_service(published.path, tmp_path / "data", stateless=True, deadline_s=30.0)
+        (client, device), (other, stranger) = enroll(service), enroll(service)
+        verify = TrustedKeys.load(tmp_path / "data" / "keys" / "keys.json").verify
+        session = open_session(published, device, verify=verify, highest=max(told, default=0))
+        for _ in range(3):
+            other.ask("POST", "/v1/payload", binary(published))
+            reply = decode_reply(client.ask("POST", "/v1/payload", binary(published)).body)
+            session, receipt = session.receive(reply.payload, int(time.time()))
+            assert receipt.accepted, receipt.reason
+            told.append(session.highest)
+        assert client.post("/v1/feedback", {"consent": True, "events": ["item-3"]}).status == 400
+        assert client.ask("GET", "/health").json["devices"] == 0
+        assert client.ask("DELETE", "/v1/devices").json == {"erased": False}
+        content = b"".join(path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file())
+        assert not any(secret in content for secret in (device, stranger, device.hex().encode(), b"item-"))
+        service.batcher.close()
+        service.issuer.store.close()
+    assert told == sorted(set(told))
+
+
+def test_a_folder_that_promised_to_remember_is_not_opened_stateless(published: Base, tmp_path: Path) -> None:
+    service = open_service(published.path, tmp_path, deadline_s=30.0)
+    enroll(service)
+    service.batcher.close()
+    service.issuer.store.close()
+    with pytest.raises(UsageError, match="expected a store without devices, found 1"):
+        open_service(published.path, tmp_path, stateless=True)
 
 
 def test_a_repository_that_is_not_there_is_said_at_once(published: Base, tmp_path: Path) -> None:

@@ -134,6 +134,27 @@ def test_feedback_and_settings_are_kept(store: Store, tmp_path: Path) -> None:
     again.close()
 
 
+def test_of_an_erased_device_no_file_has_a_byte_left_when_the_answer_comes(store: Store, tmp_path: Path) -> None:
+    """Among many others, with the store open and the log not folded in by a close."""
+    devices = [b"canary" + index.to_bytes(10, "big") for index in range(300)]
+    for index, device in enumerate(devices):
+        store.enroll(device, b"public" + index.to_bytes(26, "big"), NOW)
+        store.add_feedback(device, NOW, [b"event-%03d-%d" % (index, each) for each in range(20)])
+        store.report(device, 7, True)
+    store.advance(devices).result()
+    erased = set(range(0, 300, 7))
+    for index in erased:
+        assert store.erase(devices[index]).result()
+        content = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+        assert devices[index] not in content
+        assert b"public" + index.to_bytes(26, "big") not in content
+        assert b"event-%03d" % index not in content
+    kept = [index for index in range(300) if index not in erased]
+    assert all(devices[index] in content for index in kept)
+    assert store.counts() == {"devices": len(kept), "feedback": 20 * len(kept)}
+    assert store.reports() == {7: (len(kept), len(kept))}
+
+
 def test_a_device_has_one_voice_on_a_release_and_the_last_one_counts(store: Store) -> None:
     for each in (ME, YOU):
         store.enroll(each, KEY, NOW)

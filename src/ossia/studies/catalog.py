@@ -40,14 +40,15 @@ from torch import Tensor
 
 from ossia.adaptation import Base
 from ossia.adaptation.prices import ROW_BYTES, fixed_table
+from ossia.adaptation.tail import Tail
 from ossia.data import Cases, Dataset, Histories
 from ossia.evaluation.controls import another_user
 from ossia.files import write_whole
 from ossia.personalizers.ridge import Cosines
 from ossia.quantization.grid import fold, plane_bytes
 from ossia.studies.chord_material import Material
-from ossia.studies.product_codes import ProductCodes, fit_product_codes, k_means
 from ossia.training.frozen import Events, FrozenBase, remove_seen, take_cases
+from ossia.training.product_codes import fit_product_codes, k_means
 from ossia.training.row_prior import choose_beta
 from ossia.training.sensitivities import fit_ridge
 from ossia.types import WIDTHS
@@ -100,7 +101,7 @@ class Room:
     material: Material
     cases: Cases
     beta: float
-    tails: dict[int, ProductCodes]
+    tails: dict[int, Tail]
     groups: Int[Tensor, " rows"]
     drift: Float[Tensor, "features dim"]
     features: Cosines
@@ -236,7 +237,7 @@ def _judge_chunk(
         yield Holding(f"whole table at {bits} bits", share, 0), ranked(states @ room.at(bits).T)
     fine = states @ room.at(ROW_BITS).T
     remove_seen(fine, histories)
-    coarse = {parts: codes.scores(states) for parts, codes in room.tails.items()}
+    coarse = {parts: torch.from_numpy(codes.scores_of_all(states.numpy())) for parts, codes in room.tails.items()}
     for parts, scores in coarse.items():
         remove_seen(scores, histories)
         yield Holding(f"product codes of {parts} bytes", _share(room, 0, parts), 0), _ranks(scores, targets)
@@ -283,7 +284,7 @@ def _by_group(room: Room, wants: Float[Tensor, "users rows"]) -> Float[Tensor, "
 def _share(room: Room, count: int, parts: int) -> float:
     """Count the bytes of rows, tail and history, in whole tables."""
     base = room.material.frozen.base
-    tail = room.tails[parts].bytes if parts else 0
+    tail = room.tails[parts].nbytes if parts else 0
     held = count * row_bytes(base, ROW_BITS) + tail + fixed_table(base, True)
     return held / (len(base.table) * row_bytes(base, 8))
 

@@ -10,8 +10,8 @@ from ossia.data import Dataset, synthetic
 from ossia.evaluation import Provenance, ndcg_at_k
 from ossia.studies.catalog import Holding, Room, earlier, judge, read_holdings, row_bytes, rows_within, write_holdings
 from ossia.studies.catalog_verdict import conclude, write_page
-from ossia.studies.product_codes import deal, fit_product_codes, k_means
 from ossia.training import BackboneRecipe, train_backbone
+from ossia.training.product_codes import deal, fit_product_codes, k_means
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +84,10 @@ def test_more_bytes_score_better_and_every_byte_is_counted() -> None:
     exact, errors = states @ vectors.T, []
     for parts in (2, 4, 8):
         codes = fit_product_codes(vectors, states, parts)
-        errors.append(float((codes.scores(states) - exact).square().mean() / exact.square().mean()))
-        assert codes.bytes == 600 * parts + 2 * (256 * 16 + 16 * 16)
+        errors.append(
+            float((torch.from_numpy(codes.scores_of_all(states.numpy())) - exact).square().mean() / exact.square().mean())
+        )
+        assert codes.nbytes == 600 * parts + 2 * (256 * 16 + 16 * 16)
     assert errors == sorted(errors, reverse=True)
     assert errors[0] < 0.5
     assert errors[-1] < 0.05

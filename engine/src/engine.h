@@ -64,22 +64,23 @@ typedef struct { /* a place in a JSON text; once something is wrong it is wrong 
 } json;
 
 json json_of(bytes_view text);
-bool json_open(json *text, char bracket);  /* consumes '{' or '[' */
-bool json_more(json *text, char bracket, bool *first); /* consumes ',' and says yes, or '}' or ']' and says no */
+/* The next of a list or an object, `count` of them so far: consumes its bracket or a comma and says yes, or the other bracket
+ * and says no. */
+bool json_next(json *text, char bracket, uint32_t *count);
 bytes_view json_text(json *text);
 bytes_view json_key(json *text);
+/* The next field of an object: its place among `names`, each ended by a zero, the last by two; -1 at the end. Bad is one that
+ * is unknown or comes twice, and an end before all were `seen`, which begins as 0. */
+int json_field(json *text, const char *names, unsigned *seen);
+void json_is(json *text, const char *wanted); /* a text, and no other */
 uint64_t json_whole(json *text);
 double json_real(json *text);
 bool json_null(json *text);
 bool json_done(json *text);
 bool is_text(bytes_view view, const char *text);
 
-enum dtype { U8 = 1, I32 = 4, F32 = 5 }; /* of tensors; only these three are used */
-typedef struct {
-    enum dtype dtype;
-    uint64_t rows, columns; /* of a list, columns is 1 */
-} tensor_shape;
-bool find_tensor(bytes_view file, const char *name, tensor_shape shape, bytes_view *tensor);
+/* Finds a tensor by name, "U8", "I32" or "F32", of this shape, a list if `rows` is 0; NULL if there is none. */
+const uint8_t *find_tensor(bytes_view file, const char *name, const char *dtype, uint32_t rows, uint32_t columns);
 
 typedef struct {
     uint32_t state[8];
@@ -203,7 +204,7 @@ typedef struct { /* what a manifest says beside the model: of a base, or of a ta
 int read_base_manifest(bytes_view file, manifest *told, ossia_model *model);
 int read_table_manifest(bytes_view file, manifest *told, ossia_model *model);
 bytes_view given(const shelf *from, const char *name);
-int find_file(bytes_view files, const char *folder, const char *name, const shelf *from, bytes_view *file);
+int find_file(bytes_view files, const char *path, uint32_t folder, const shelf *from, bytes_view *file);
 void hash_file(bytes_view file, uint8_t digest[32]);
 
 /* ---- payloads (payload.c) ---- */

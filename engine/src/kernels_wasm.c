@@ -9,6 +9,7 @@
 #include <wasm_simd128.h>
 
 #define ONE_BY_ONE _Pragma("clang loop unroll(disable)") /* four copies of a tile would be no faster, only larger */
+#define SHARED static __attribute__((noinline))
 #define LANES 4
 #define ROWS 4
 #define LARGER(a, b) (vf) wasm_f32x4_pmax((v128_t)(b), (v128_t)(a)) /* a > b ? a : b, one instruction on x86 and on Arm */

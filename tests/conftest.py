@@ -97,7 +97,9 @@ def base_of(tmp_path_factory: pytest.TempPathFactory) -> MakeBase:
 
 def random_tail(rng: np.random.Generator, rows: int, dim: int, parts: int = 4, words: int = 7) -> Tail:
     """A coarse tail that has nothing to do with any rows."""
-    codewords, rotation = (rng.standard_normal(shape).astype(np.float16) for shape in ((parts, words, dim // parts), (dim, dim)))
+    codewords, rotation = (
+        rng.standard_normal(shape).astype(np.float16) for shape in ((parts, words, dim // parts), (dim, dim))
+    )
     return Tail(rng.integers(0, words, (rows, parts)).astype(np.uint8), codewords, rotation)
 
 

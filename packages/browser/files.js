@@ -6,7 +6,9 @@ import { OssiaError } from "./error.js";
 export const NAMES = [
   "manifest.json", "base/floats.safetensors", "base/plane2.safetensors", "base/plane4.safetensors", "base/plane8.safetensors",
   "table/manifest.json", "table/scales.safetensors", "table/plane2.safetensors", "table/plane4.safetensors", "table/plane8.safetensors",
+  "table/tail.safetensors", // in some tables only
 ];
+const TAIL = NAMES.at(-1);
 
 const MODULES = { // written out, so that a bundler sees them
   relaxed: new URL("./engine-relaxed.wasm", import.meta.url),
@@ -53,8 +55,19 @@ export function moduleOf(engine) {
 export async function fetchBase(folder) {
   const url = new URL(folder, globalThis.document?.baseURI);
   if (!url.pathname.endsWith("/")) url.pathname += "/";
-  const fetched = await Promise.all(NAMES.map((name) => fetchBytes(new URL(name, url))));
-  return Object.fromEntries(NAMES.map((name, i) => [name, fetched[i]]));
+  const needed = NAMES.filter((name) => name !== TAIL);
+  const fetched = await Promise.all(needed.map((name) => fetchBytes(new URL(name, url))));
+  const files = Object.fromEntries(needed.map((name, i) => [name, fetched[i]]));
+  if (hasTail(files["table/manifest.json"])) files[TAIL] = await fetchBytes(new URL(TAIL, url));
+  return files;
+}
+
+function hasTail(manifest) {
+  try {
+    return "tail" in JSON.parse(new TextDecoder().decode(manifest));
+  } catch {
+    return false; // the engine says what is wrong with it
+  }
 }
 
 async function fetchBytes(url) {

@@ -157,7 +157,7 @@ def tail_bytes(base: Base) -> int:
 
 
 def fixed_download(base: Base, on_device: Adaptation | None, is_slice: bool) -> int:
-    """Count what a device fetches whatever the widths are: biases, norms and positions if it is fresh; the tail if it lacks rows.
+    """Count what a device fetches whatever the widths are: biases, norms, positions if it is fresh; the tail if it lacks rows.
 
     Args:
         base: the base.

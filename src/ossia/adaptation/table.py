@@ -24,6 +24,7 @@ from jaxtyping import Float32, Int32, UInt8
 from ossia.adaptation.manifests import (
     OlderTable,
     TableManifest,
+    TailShape,
     read_files,
     read_manifest,
     read_tensors,
@@ -31,7 +32,7 @@ from ossia.adaptation.manifests import (
     write_files,
     write_manifest,
 )
-from ossia.adaptation.tail import DTYPES, Tail, read_tail
+from ossia.adaptation.tail import Tail, read_tail, tail_tensors
 from ossia.errors import ArtifactError, UsageError
 from ossia.quantization.grid import Grid, Panel, join_planes, quantize, split_planes
 from ossia.types import WIDTHS
@@ -170,9 +171,10 @@ def write_table(
     planes = {f"{name}.safetensors": tensor_bytes({"rows": plane}) for name, plane in split_planes(grid.q).items()}
     scales = tensor_bytes({"scales": grid.scales, "popularity": popularity, "counts": counts})
     items = msgspec.json.encode(Items(tuple(ids), tuple(titles) if titles is not None else None))
-    coarse = {} if tail is None else {TAIL: tensor_bytes({name: getattr(tail, name) for name in DTYPES})}
+    coarse = {} if tail is None else {TAIL: tensor_bytes(tail_tensors(tail))}
     entries = write_files(folder, {"items.json": items, **planes, "scales.safetensors": scales, **coarse})
-    return write_manifest(folder / "manifest.json", TableManifest(len(vectors), vectors.shape[1], older, entries))
+    shape = msgspec.UNSET if tail is None else TailShape(*tail.codewords.shape[:2])
+    return write_manifest(folder / "manifest.json", TableManifest(len(vectors), vectors.shape[1], older, entries, tail=shape))
 
 
 def load_table(folder: Path) -> ItemTable:
@@ -219,9 +221,10 @@ def _check_shapes(table: ItemTable, manifest: TableManifest) -> None:
 
 def _read_tail(folder: Path, content: Mapping[str, bytes], manifest: TableManifest) -> Tail | None:
     """Read the tail, if the table has one; ValueError where it does not fit."""
-    if TAIL not in content:
+    if manifest.tail is msgspec.UNSET:
         return None
-    return read_tail(read_tensors(folder / TAIL, content[TAIL]), manifest.rows, manifest.dim)
+    shape = (manifest.rows, manifest.dim, manifest.tail.parts, manifest.tail.words)
+    return read_tail(read_tensors(folder / TAIL, content[TAIL]), shape)
 
 
 def _keep_rows(grid: Grid, older: ItemTable, ids: Sequence[str]) -> Grid:

@@ -18,9 +18,6 @@ from jaxtyping import Float16, Float32, Int, UInt8
 WORDS = 256
 """The most codewords that a part can have: a code is a byte."""
 
-DTYPES = {"codes": np.uint8, "codewords": np.float16, "rotation": np.float16}
-"""Of the tensors in a tail's file."""
-
 
 @dataclass(frozen=True, eq=False)
 class Tail:
@@ -103,13 +100,24 @@ class Tail:
         return self.rotation.astype(np.float32), self.codewords.astype(np.float32)
 
 
-def read_tail(tensors: Mapping[str, np.ndarray], rows: int, dim: int) -> Tail:
-    """Hold the tensors of a tail to their table.
+def tail_tensors(tail: Tail) -> dict[str, np.ndarray]:
+    """Lay a tail out as its file has it: the codewords of all parts in one matrix.
+
+    Args:
+        tail: the tail.
+
+    Returns:
+        tensors by name.
+    """
+    return {"codes": tail.codes, "codewords": tail.codewords.reshape(-1, tail.codewords.shape[2]), "rotation": tail.rotation}
+
+
+def read_tail(tensors: Mapping[str, np.ndarray], shape: tuple[int, int, int, int]) -> Tail:
+    """Hold the tensors of a tail to the manifest of its table.
 
     Args:
         tensors: `codes`, `codewords` and `rotation`, as they were read.
-        rows: of the table.
-        dim: width of a row.
+        shape: rows and width of the table, parts and words of the tail, as the manifest says.
 
     Returns:
         the tail.
@@ -117,21 +125,27 @@ def read_tail(tensors: Mapping[str, np.ndarray], rows: int, dim: int) -> Tail:
     Raises:
         ValueError: what does not fit.
     """
-    if set(tensors) != set(DTYPES) or any(tensors[name].dtype != dtype for name, dtype in DTYPES.items()):
-        expected = ", ".join(f"{name} ({np.dtype(dtype)})" for name, dtype in DTYPES.items())
-        raise ValueError(
-            f"a tail of {expected}, found {', '.join(f'{name} ({tensor.dtype})' for name, tensor in tensors.items())}"
-        )
-    codes, codewords, rotation = (tensors[name] for name in DTYPES)
-    parts, words, width = codewords.shape if codewords.ndim == 3 else (0, 0, 0)
-    if codes.shape != (rows, parts) or not parts or parts * width != dim or rotation.shape != (dim, dim):
-        found = ", ".join(f"{name} {tensor.shape}" for name, tensor in tensors.items())
-        raise ValueError(f"a tail for {rows:,} rows of {dim}, found {found}")
-    if not 1 <= words <= WORDS or codes.max(initial=0) >= words:
-        raise ValueError(f"codes below {words} words, at most {WORDS}, found {codes.max(initial=0)}")
-    if not (np.isfinite(codewords).all() and np.isfinite(rotation).all()):
+    rows, dim, parts, words = shape
+    if not (1 <= words <= WORDS and parts >= 1 and dim % parts == 0):
+        raise ValueError(f"a tail of 1 to {WORDS} words and of parts that divide {dim}, found {words} and {parts}")
+    expected = {
+        "codes": (np.dtype(np.uint8), (rows, parts)),
+        "codewords": (np.dtype(np.float16), (parts * words, dim // parts)),
+        "rotation": (np.dtype(np.float16), (dim, dim)),
+    }
+    found = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
+    if found != expected:
+        raise ValueError(f"a tail of {_told(expected)}, found {_told(found)}")
+    if tensors["codes"].max(initial=0) >= words:
+        raise ValueError(f"codes below {words}, found {tensors['codes'].max()}")
+    if not (np.isfinite(tensors["codewords"]).all() and np.isfinite(tensors["rotation"]).all()):
         raise ValueError("a tail of finite numbers, found others")
-    return Tail(codes, codewords, rotation)
+    return Tail(tensors["codes"], tensors["codewords"].reshape(parts, words, -1), tensors["rotation"])
+
+
+def _told(tensors: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> str:
+    """Say names, types and shapes in a line."""
+    return ", ".join(f"{name} {dtype} {' × '.join(map(str, shape))}" for name, (dtype, shape) in sorted(tensors.items()))
 
 
 def _nearest(points: np.ndarray, words: np.ndarray) -> UInt8[np.ndarray, " points"]:

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from ossia.adaptation import Adaptation, Base
 from ossia.adaptation.cost import costs
 from ossia.adaptation.manifests import FileEntry, TableManifest, read_manifest, write_manifest
 from ossia.adaptation.table import load_table, write_table
-from ossia.adaptation.tail import Tail
+from ossia.adaptation.tail import Tail, tail_tensors
 from ossia.device.runtimes import NUMPY
 from ossia.errors import ArtifactError
 from ossia.types import ABSENT, Candidates
@@ -46,7 +47,7 @@ def rewrite(folder: Path, tail: dict[str, np.ndarray], content: bytes | None = N
 
 
 def replace_files(manifest: TableManifest, entry: FileEntry) -> TableManifest:
-    return TableManifest(manifest.rows, manifest.dim, manifest.extends, manifest.files | {"tail.safetensors": entry})
+    return msgspec.structs.replace(manifest, files=manifest.files | {"tail.safetensors": entry})
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 4, 8]))
@@ -135,23 +136,23 @@ def test_new_rows_get_the_nearest_codewords_and_old_ones_keep_theirs(tmp_path: P
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
-        ("codes", np.full((40, 4), 7, np.uint8), "below 7 words"),
-        ("codes", np.zeros((39, 4), np.uint8), "40 rows of 8"),
-        ("codes", np.zeros((40, 4), np.int32), r"codes \(int32\)"),
-        ("codewords", np.zeros((4, 7, 3), np.float16), "rows of 8"),
-        ("codewords", np.zeros((28, 2), np.float16), "rows of 8"),
-        ("codewords", np.full((4, 7, 2), np.nan, np.float16), "finite"),
-        ("codewords", np.zeros((4, 257, 2), np.float16), "at most 256"),
-        ("rotation", np.zeros((8, 7), np.float16), "rotation"),
+        ("codes", np.full((40, 4), 7, np.uint8), "codes below 7, found 7"),
+        ("codes", np.zeros((39, 4), np.uint8), "codes uint8 40 × 4"),
+        ("codes", np.zeros((40, 4), np.int32), "found codes int32"),
+        ("codewords", np.zeros((28, 3), np.float16), "codewords float16 28 × 2"),
+        ("codewords", np.zeros((4, 7, 2), np.float16), "codewords float16 28 × 2"),
+        ("codewords", np.full((28, 2), np.nan, np.float16), "finite"),
+        ("codewords", np.zeros((32, 2), np.float16), "found codes uint8 40 × 4, codewords float16 32 × 2"),
+        ("rotation", np.zeros((8, 7), np.float16), "rotation float16 8 × 7"),
         ("rotation", np.full((8, 8), np.inf, np.float16), "finite"),
-        ("rotation", np.zeros((8, 8), np.float32), r"rotation \(float32\)"),
+        ("rotation", np.zeros((8, 8), np.float32), "rotation float32"),
         ("more", np.zeros(1, np.float16), "more"),
     ],
 )
 def test_a_tail_that_does_not_fit_is_refused_with_the_reason(tmp_path: Path, field: str, value: np.ndarray, says: str) -> None:
     tail = random_tail(40, 8)
     write(tmp_path / "t", 40, tail)
-    rewrite(tmp_path / "t", {"codes": tail.codes, "codewords": tail.codewords, "rotation": tail.rotation, field: value})
+    rewrite(tmp_path / "t", tail_tensors(tail) | {field: value})
     with pytest.raises(ArtifactError, match=says):
         load_table(tmp_path / "t")
 

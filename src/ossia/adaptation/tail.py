@@ -128,7 +128,7 @@ def read_tail(tensors: Mapping[str, np.ndarray], shape: tuple[int, int, int, int
     rows, dim, parts, words = shape
     if not (1 <= words <= WORDS and parts >= 1 and dim % parts == 0):
         raise ValueError(f"a tail of 1 to {WORDS} words and of parts that divide {dim}, found {words} and {parts}")
-    expected = {
+    expected: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
         "codes": (np.dtype(np.uint8), (rows, parts)),
         "codewords": (np.dtype(np.float16), (parts * words, dim // parts)),
         "rotation": (np.dtype(np.float16), (dim, dim)),

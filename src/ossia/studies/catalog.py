@@ -26,7 +26,7 @@ Everything is counted: rows with scale and id, product codes with their codebook
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -196,26 +196,6 @@ def judge(room: Room, whole: Float[Tensor, "rows dim"]) -> Iterator[tuple[Holdin
     yield from ((holding, np.concatenate(found)) for holding, found in ranks.items())
 
 
-def study(data: Dataset, runs: Sequence[Path], folder: Path) -> Iterator[str]:
-    """Judge the holdings of every run that has not been judged; iterate to watch.
-
-    Args:
-        data: the prepared log.
-        runs: trained on it; the seeds of the study.
-        folder: where everything goes.
-
-    Yields:
-        the name of each run that is through.
-    """
-    for run in runs:
-        name = run.resolve().name
-        path = folder / name / "catalog.npz"
-        if not path.exists():
-            room = Room.prepare(data, run, folder / name)
-            write_holdings(path, judge(room, room.material.backbone.items.weight.detach()))
-            yield name
-
-
 @torch.no_grad()
 def _judge_chunk(
     room: Room, rows: Int[np.ndarray, " chunk"], whole: Float[Tensor, "rows dim"]
@@ -228,7 +208,7 @@ def _judge_chunk(
 
     def ranked(scores: Tensor) -> Int[np.ndarray, " chunk"]:
         remove_seen(scores, histories)
-        return _ranks(scores, targets)
+        return ranks_of(scores, targets)
 
     float_states = room.material.backbone(batch.histories)[:, -1]
     yield Holding("float32 table", 4.0, 0), ranked(float_states @ whole.T)
@@ -240,7 +220,7 @@ def _judge_chunk(
     coarse = {parts: torch.from_numpy(codes.scores_of_all(states.numpy())) for parts, codes in room.tails.items()}
     for parts, scores in coarse.items():
         remove_seen(scores, histories)
-        yield Holding(f"product codes of {parts} bytes", _share(room, 0, parts), 0), _ranks(scores, targets)
+        yield Holding(f"product codes of {parts} bytes", _share(room, 0, parts), 0), ranks_of(scores, targets)
     for kind, stale, wanted in _wanted(room, rows):
         with_tail = kind in ("own rows", "learnt rows", "another user's rows")
         for parts, share in [(0, each) for each in SHARES] + [(p, s) for p in TAILS for s in TAIL_SHARES if with_tail]:
@@ -250,7 +230,7 @@ def _judge_chunk(
             held = torch.zeros_like(fine, dtype=torch.bool).scatter(1, wanted[:, :count], True)
             scores = torch.where(held, fine, coarse[parts] if parts else torch.tensor(-torch.inf))
             name = f"{kind} over codes of {parts} bytes" if parts else kind
-            yield Holding(name, _share(room, count, parts), stale), _ranks(scores, targets)
+            yield Holding(name, _share(room, count, parts), stale), ranks_of(scores, targets)
 
 
 def _wanted(room: Room, rows: Int[np.ndarray, " chunk"]) -> Iterator[tuple[str, int, Int[Tensor, "chunk most"]]]:
@@ -331,8 +311,16 @@ def _share_held(frozen: FrozenBase, select: Events, features: Cosines, drift: Te
     return found / len(targets)
 
 
-def _ranks(scores: Float[Tensor, "users rows"], targets: Int[Tensor, " users"]) -> Int[np.ndarray, " users"]:
-    """Rank targets, ties against them: one that is absent or seen has the last rank."""
+def ranks_of(scores: Float[Tensor, "users rows"], targets: Int[Tensor, " users"]) -> Int[np.ndarray, " users"]:
+    """Rank targets, ties against them: one that is absent or seen has the last rank.
+
+    Args:
+        scores: of every row; −inf for one that is not held, or was seen.
+        targets: the rows wanted.
+
+    Returns:
+        ranks, 1 for the first.
+    """
     target = scores.gather(1, targets[:, None])
     return (scores.shape[1] - (scores < target).sum(dim=1)).numpy().astype(np.int32)
 

@@ -7,6 +7,11 @@
  * rank, held or not. What can't be scored is -infinity. */
 #include "engine.h"
 
+#ifdef __wasm__
+enum { SIFTS = 0 }; /* there it wins nothing, and is more to fetch */
+#else
+enum { SIFTS = 1 };
+#endif
 enum { CHUNK = 1024 };                          /* candidates that are scored at once */
 #define OUTLINED static __attribute__((noinline)) /* once a chunk: a call costs nothing there, a copy does */
 
@@ -342,12 +347,12 @@ int ossia_top(const ossia_model *model, const ossia_weights *weights, ossia_scra
     sieve few;
     float chunk[CHUNK];
     size_t all = candidates ? count : model->shape.items;
-    if (r.known)
+    if (SIFTS && r.known)
         make_sieve(&r, &few);
     for (size_t i = 0; i < all && k; i += CHUNK) {
         size_t some = all - i < CHUNK ? all - i : CHUNK;
         const int32_t *items = candidates ? candidates + i : NULL;
-        if (r.known && h.size == k) {
+        if (SIFTS && r.known && h.size == k) {
             sift_chunk(&r, &few, &h, k, items, (int32_t)i, some);
             continue;
         }

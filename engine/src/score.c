@@ -251,7 +251,7 @@ static void sort(heap *h, size_t k)
  * From sum to score every step keeps the order (a rounding, and a product with a factor that is not negative), so the score of
  * the right side is no less than that of the left, to the bit. `match` computes it as it is, at 4 bits: the table hands it the
  * scales of 8 bits instead, and the query a sum that is lower by what -120 times it turns into the slack. For 4 bits after 2
- * the slack would be eight times as large and leave out nothing. */
+ * the slack would be three times as large and leave out too little. */
 
 typedef struct {
     table table;
@@ -295,7 +295,7 @@ static size_t keep_neighbors(const ranker *r, const sieve *s, float worst, int32
 {
     size_t kept = r->run->above(&s->table, &s->query, first, count, worst, places);
     for (size_t i = 0; i < kept; i++)
-        rows[i] = first + places[i], widths[i] = width_of(r, rows[i]);
+        rows[i] = first + places[i], widths[i] = r->unseen ? width_of(r, rows[i]) : 3;
     return kept;
 }
 

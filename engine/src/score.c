@@ -260,6 +260,8 @@ typedef struct {
     size_t wait;    /* chunks that are scored at once, because of the last one too little was left out */
 } sieve;
 
+enum { WAIT = 8 };
+
 static void make_sieve(const ranker *r, sieve *s)
 {
     int32_t slack = 0, state;
@@ -320,7 +322,9 @@ static void sift_chunk(const ranker *r, sieve *s, heap *h, size_t k, const int32
         kept = keep_neighbors(r, s, h->scores[0], first, rows, widths, count, places);
     else {
         pick(r, items, first, count, rows, widths);
-        tries = tries && 2 * count_wide(widths, count) > count;
+        bool worth = tries && 8 * count_wide(widths, count) > 7 * count; /* taking a mixture apart costs more than it saves */
+        s->wait = tries && !worth ? WAIT : s->wait;
+        tries = worth;
         if (tries)
             kept = keep_open(r, s, h->scores[0], rows, widths, count, places);
     }
@@ -332,7 +336,7 @@ static void sift_chunk(const ranker *r, sieve *s, heap *h, size_t k, const int32
     for (size_t i = 0; i < kept; i++)
         offer(h, k, first + places[i], scores[i]);
     if (2 * kept > count)
-        s->wait = 8;
+        s->wait = WAIT;
 }
 
 int ossia_top(const ossia_model *model, const ossia_weights *weights, ossia_scratch *scratch, const int32_t *history,

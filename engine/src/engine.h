@@ -84,7 +84,7 @@ bool is_text(bytes_view view, const char *text);
 const uint8_t *find_tensor(bytes_view file, const char *name, const char *dtype, uint32_t rows, uint32_t columns);
 
 typedef struct {
-    uint32_t state[8];
+    uint32_t state[8], k[64];
     uint64_t bytes;
     uint8_t tail[64];
 } sha256;

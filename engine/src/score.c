@@ -7,6 +7,11 @@
  * rank, held or not. A row that is not held scores by the table's tail; what can't be scored is -infinity. */
 #include "engine.h"
 
+#ifdef __wasm__
+enum { SIFTS = 0 }; /* there it wins nothing, and is more to fetch */
+#else
+enum { SIFTS = 1 };
+#endif
 enum { CHUNK = 1024, NO_ROW = -1 };             /* candidates that are scored at once; one that is to have no score */
 #define OUTLINED static __attribute__((noinline)) /* once a chunk: a call costs nothing there, a copy does */
 
@@ -259,7 +264,7 @@ static void sort(heap *h, size_t k)
  * From sum to score every step keeps the order (a rounding, and a product with a factor that is not negative), so the score of
  * the right side is no less than that of the left, to the bit. `match` computes it as it is, at 4 bits: the table hands it the
  * scales of 8 bits instead, and the query a sum that is lower by what -120 times it turns into the slack. For 4 bits after 2
- * the slack would be eight times as large and leave out nothing. */
+ * the slack would be three times as large and leave out too little. */
 
 typedef struct {
     table table;
@@ -267,6 +272,8 @@ typedef struct {
     bool neighbors; /* there is a kernel for rows in the table's order */
     size_t wait;    /* chunks that are scored at once, because of the last one too little was left out */
 } sieve;
+
+enum { WAIT = 8 };
 
 static void make_sieve(const ranker *r, sieve *s)
 {
@@ -303,7 +310,7 @@ static size_t keep_neighbors(const ranker *r, const sieve *s, float worst, int32
 {
     size_t kept = r->run->above(&s->table, &s->query, first, count, worst, places);
     for (size_t i = 0; i < kept; i++) {
-        rows[i] = first + places[i], widths[i] = width_of(r, rows[i]);
+        rows[i] = first + places[i], widths[i] = r->unseen ? width_of(r, rows[i]) : 3;
         rows[i] = widths[i] ? rows[i] : NO_ROW; /* all are held: it was seen */
     }
     return kept;
@@ -330,7 +337,9 @@ static void sift_chunk(const ranker *r, sieve *s, heap *h, size_t k, const int32
         kept = keep_neighbors(r, s, h->scores[0], first, rows, widths, count, places);
     else {
         pick(r, items, first, count, rows, widths);
-        tries = tries && 2 * count_wide(widths, count) > count;
+        bool worth = tries && 8 * count_wide(widths, count) > 7 * count; /* taking a mixture apart costs more than it saves */
+        s->wait = tries && !worth ? WAIT : s->wait;
+        tries = worth;
         if (tries)
             kept = keep_open(r, s, h->scores[0], rows, widths, count, places);
     }
@@ -342,7 +351,7 @@ static void sift_chunk(const ranker *r, sieve *s, heap *h, size_t k, const int32
     for (size_t i = 0; i < kept; i++)
         offer(h, k, first + places[i], scores[i]);
     if (2 * kept > count)
-        s->wait = 8;
+        s->wait = WAIT;
 }
 
 int ossia_top(const ossia_model *model, const ossia_weights *weights, ossia_scratch *scratch, const int32_t *history,
@@ -357,12 +366,12 @@ int ossia_top(const ossia_model *model, const ossia_weights *weights, ossia_scra
     sieve few;
     float chunk[CHUNK];
     size_t all = candidates ? count : model->shape.items;
-    if (r.known)
+    if (SIFTS && r.known)
         make_sieve(&r, &few);
     for (size_t i = 0; i < all && k; i += CHUNK) {
         size_t some = all - i < CHUNK ? all - i : CHUNK;
         const int32_t *items = candidates ? candidates + i : NULL;
-        if (r.known && h.size == k) {
+        if (SIFTS && r.known && h.size == k) {
             sift_chunk(&r, &few, &h, k, items, (int32_t)i, some);
             continue;
         }

@@ -6,9 +6,9 @@ import { OssiaError } from "./error.js";
 export const NAMES = [
   "manifest.json", "base/floats.safetensors", "base/plane2.safetensors", "base/plane4.safetensors", "base/plane8.safetensors",
   "table/manifest.json", "table/scales.safetensors", "table/plane2.safetensors", "table/plane4.safetensors", "table/plane8.safetensors",
-  "table/tail.safetensors", // in some tables only
 ];
-const TAIL = NAMES.at(-1);
+/** What only some tables have: a coarse version of rows that are not held. */
+export const TAIL = "table/tail.safetensors";
 
 const MODULES = { // written out, so that a bundler sees them
   relaxed: new URL("./engine-relaxed.wasm", import.meta.url),
@@ -55,9 +55,8 @@ export function moduleOf(engine) {
 export async function fetchBase(folder) {
   const url = new URL(folder, globalThis.document?.baseURI);
   if (!url.pathname.endsWith("/")) url.pathname += "/";
-  const needed = NAMES.filter((name) => name !== TAIL);
-  const fetched = await Promise.all(needed.map((name) => fetchBytes(new URL(name, url))));
-  const files = Object.fromEntries(needed.map((name, i) => [name, fetched[i]]));
+  const fetched = await Promise.all(NAMES.map((name) => fetchBytes(new URL(name, url))));
+  const files = Object.fromEntries(NAMES.map((name, i) => [name, fetched[i]]));
   if (hasTail(files["table/manifest.json"])) files[TAIL] = await fetchBytes(new URL(TAIL, url));
   return files;
 }

@@ -28,7 +28,7 @@ def export(
 
     Example: ossia export base --template template --payload payload.bin --out own.safetensors
     """
-    from ossia.export import write_own, write_template
+    from ossia.export.template import write_own, write_template
 
     if kind != "onnx":
         raise UsageError(f"format: expected onnx, got {kind!r}")

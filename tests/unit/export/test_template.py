@@ -14,7 +14,7 @@ from safetensors.numpy import load, load_file
 from ossia.adaptation import Adaptation, Base, Dense, encode_payload
 from ossia.cli import main
 from ossia.errors import ArtifactError, UsageError
-from ossia.export import own_tensors, write_own, write_template
+from ossia.export.template import own_tensors, write_own, write_template
 
 PAGE = Path(__file__).parents[3] / "docs" / "export.md"
 FEED = {"history": np.array([3, 1, 4]), "candidates": np.arange(10)}

@@ -1,0 +1,165 @@
+"""Where a LiteRT graph meets the item table: which events it reads, and how a state becomes scores.
+
+The rules are those of `device/forward.py` and `device/runtimes.py`, but for one: a graph of fixed lengths can't skip an
+unknown item and close the gap, so whoever fills the input `history` does. Where it is shorter than `length`, −1 stands above.
+
+    score  =  (Σ state · t) · s_b                    −∞ for code 0 and for what is no item
+    t      =  ⌊u / step⌋ · step + middle             u = q + 128; b by the item's code in `rows`, 8 for an item of the history
+    score  =  − popularity rank                      where the history is empty
+
+Rows are gathered as bytes and folded after that; there is no copy of the table in float32.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ossia.adaptation.base import Base
+from ossia.export.litert.graph import Graph, Tensor
+
+WHOLE: Final = np.int32(3)
+"""The code of a row at 8 bits."""
+
+STEPS: Final = np.array([1, 1 / 64, 1 / 16, 1], np.float32)
+WIDTHS: Final = np.array([1, 64, 16, 1], np.float32)
+MIDDLES: Final = np.array([0, 32, 8, 0], np.float32) - np.float32(128)
+"""By code: cells per unit of the master, how wide a cell is, and where u = 0 lands. Powers of two: all of it is exact."""
+
+NO_SCORE: Final = np.float32(-np.inf)
+
+
+@dataclass(frozen=True)
+class Table:
+    """The item table in a graph, n items.
+
+    Attributes:
+        values: n × dim, the int8 masters.
+        scales: 3 n: what a unit is worth at 2 bits for each item, then at 4, then at 8.
+    """
+
+    values: Tensor
+    scales: Tensor
+
+    @property
+    def items(self) -> int:
+        """Count the items."""
+        return self.values.shape[0]
+
+
+def put_table(graph: Graph, base: Base) -> Table:
+    """Put the item table into a graph.
+
+    Args:
+        graph: where to.
+        base: whose table.
+
+    Returns:
+        the table.
+    """
+    grid = base.table.grid
+    return Table(graph.weight("items.values", grid.q), graph.weight("items.scales", grid.scales.reshape(-1)))
+
+
+def known(graph: Graph, table: Table, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    """Tell items from numbers that are none.
+
+    Args:
+        graph: where to compute it.
+        table: the item table.
+        numbers: of int32.
+
+    Returns:
+        each item, and some item for any other number; and a bool each, whether it is one.
+    """
+    at_least_0 = graph.each("MAXIMUM", numbers, graph.constant(np.int32(0)))
+    items = graph.each("MINIMUM", at_least_0, graph.constant(np.int32(table.items - 1)))
+    return items, graph.each("EQUAL", items, numbers, dtype="bool")
+
+
+def take_rows(graph: Graph, table: Table, items: Tensor) -> Tensor:
+    """Dequantize rows at 8 bits.
+
+    Args:
+        graph: where to compute it.
+        table: the item table.
+        items: the items.
+
+    Returns:
+        a row for each.
+    """
+    return graph.each("MUL", _masters(graph, table, items), graph.reshape(_whole_scales(graph, table, items), -1, 1))
+
+
+def match_whole(graph: Graph, table: Table, state: Tensor, items: Tensor) -> Tensor:
+    """Multiply a state with rows at 8 bits: (Σ state · q) · s8.
+
+    Args:
+        graph: where to compute it.
+        table: the item table.
+        state: 1 × dim.
+        items: the items.
+
+    Returns:
+        a score for each.
+    """
+    return graph.each("MUL", _sums(graph, _masters(graph, table, items), state), _whole_scales(graph, table, items))
+
+
+def scores(
+    graph: Graph, base: Base, table: Table, state: Tensor, history: Tensor, candidates: Tensor, newest: Tensor
+) -> Tensor:
+    """Score candidates, by all the rules.
+
+    Args:
+        graph: where to compute it.
+        base: says which items are popular.
+        table: the item table.
+        state: 1 × dim.
+        history: its items, and numbers that are none.
+        candidates: the same.
+        newest: a bool, whether the history has an item.
+
+    Returns:
+        a score for each candidate.
+    """
+    items, there = known(graph, table, candidates)
+    popularity = np.empty(table.items, np.float32)
+    popularity[base.table.popularity] = -np.arange(table.items, dtype=np.float32)
+    popular = graph.gather(graph.weight("items.popularity", popularity), items)
+    score = graph.each("SELECT_V2", newest, _match_mixed(graph, table, state, items, history), popular)
+    return graph.each("SELECT_V2", there, score, graph.constant(NO_SCORE))
+
+
+def _match_mixed(graph: Graph, table: Table, state: Tensor, items: Tensor, history: Tensor) -> Tensor:
+    """Multiply a state with rows at the widths of `rows`, those of the history at 8 bits: (Σ state · t) · s_b, or −∞."""
+    equal = graph.each("EQUAL", graph.reshape(items, -1, 1), history, dtype="bool")
+    codes = graph.gather(graph.weight("rows", np.full(table.items, WHOLE, np.int8)), items)
+    own = graph.reduce("REDUCE_ANY", equal, 1)
+    code = graph.each("SELECT_V2", own, graph.constant(WHOLE), graph.cast(codes, "int32"))
+    cells, width, middle = (
+        graph.reshape(graph.gather(graph.constant(by_code), code), -1, 1) for by_code in (STEPS, WIDTHS, MIDDLES)
+    )
+    unsigned = graph.each("ADD", _masters(graph, table, items), graph.constant(np.float32(128)))
+    lowest = graph.each("MUL", graph.each("FLOOR", graph.each("MUL", unsigned, cells)), width)
+    start = graph.gather(graph.constant(np.array([0, 0, 1, 2], np.int32) * np.int32(table.items)), code)
+    scale = graph.gather(table.scales, graph.each("ADD", items, start))
+    matched = graph.each("MUL", _sums(graph, graph.each("ADD", lowest, middle), state), scale)
+    held = graph.each("GREATER", code, graph.constant(np.int32(0)), dtype="bool")
+    return graph.each("SELECT_V2", held, matched, graph.constant(NO_SCORE))
+
+
+def _masters(graph: Graph, table: Table, items: Tensor) -> Tensor:
+    """Gather masters, and widen them."""
+    return graph.cast(graph.gather(table.values, items), "float32")
+
+
+def _whole_scales(graph: Graph, table: Table, items: Tensor) -> Tensor:
+    """Gather what a unit is worth at 8 bits."""
+    return graph.gather(table.scales, graph.each("ADD", items, graph.constant(np.int32(2 * table.items))))
+
+
+def _sums(graph: Graph, rows: Tensor, state: Tensor) -> Tensor:
+    """Sum the products of each row with the state."""
+    products = graph.op("FULLY_CONNECTED", rows, state, None, shape=(rows.shape[0], 1))
+    return graph.reshape(products, -1)

@@ -151,7 +151,7 @@ def test_the_command_line_writes_both_and_says_what(base: Base, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("change", "code", "says"),
     [
-        ({"--format": "tflite"}, 2, "format: expected onnx, got 'tflite'"),
+        ({"--format": "tflite"}, 2, "format: expected onnx, litert or litert-int8, got 'tflite'"),
         ({"--payload": "other.bin"}, 5, "other.bin: base: expected a payload for base"),
         ({"--payload": "nowhere.bin"}, 4, "nowhere.bin: expected a payload"),
         ({"--template": "nowhere"}, 4, "nowhere"),

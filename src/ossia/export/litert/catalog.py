@@ -21,10 +21,10 @@ from ossia.export.litert.graph import Graph, Tensor
 WHOLE: Final = np.int32(3)
 """The code of a row at 8 bits."""
 
-STEPS: Final = np.array([1, 1 / 64, 1 / 16, 1], np.float32)
-WIDTHS: Final = np.array([1, 64, 16, 1], np.float32)
+STEPS: Final = np.array([1, 64, 16, 1], np.float32)
+CELLS: Final = 1 / STEPS
 MIDDLES: Final = np.array([0, 32, 8, 0], np.float32) - np.float32(128)
-"""By code: cells per unit of the master, how wide a cell is, and where u = 0 lands. Powers of two: all of it is exact."""
+"""By code: how wide a slice's cell is in units of the master, how many are in a unit, and where u = 0 lands. All is exact."""
 
 NO_SCORE: Final = np.float32(-np.inf)
 
@@ -106,47 +106,59 @@ def match_whole(graph: Graph, table: Table, state: Tensor, items: Tensor) -> Ten
     return graph.each("MUL", _sums(graph, _masters(graph, table, items), state), _whole_scales(graph, table, items))
 
 
-def scores(
-    graph: Graph, base: Base, table: Table, state: Tensor, history: Tensor, candidates: Tensor, newest: Tensor
-) -> Tensor:
-    """Score candidates, by all the rules.
+def popularity(graph: Graph, base: Base, items: Tensor) -> Tensor:
+    """Score items by popularity alone: minus the rank.
 
     Args:
         graph: where to compute it.
         base: says which items are popular.
-        table: the item table.
-        state: 1 × dim.
-        history: its items, and numbers that are none.
-        candidates: the same.
-        newest: a bool, whether the history has an item.
+        items: the items.
 
     Returns:
-        a score for each candidate.
+        a score for each.
     """
-    items, there = known(graph, table, candidates)
-    popularity = np.empty(table.items, np.float32)
-    popularity[base.table.popularity] = -np.arange(table.items, dtype=np.float32)
-    popular = graph.gather(graph.weight("items.popularity", popularity), items)
-    score = graph.each("SELECT_V2", newest, _match_mixed(graph, table, state, items, history), popular)
-    return graph.each("SELECT_V2", there, score, graph.constant(NO_SCORE))
+    ranks = np.empty(len(base.table), np.float32)
+    ranks[base.table.popularity] = -np.arange(len(base.table), dtype=np.float32)
+    return graph.gather(graph.weight("items.popularity", ranks), items)
 
 
-def _match_mixed(graph: Graph, table: Table, state: Tensor, items: Tensor, history: Tensor) -> Tensor:
-    """Multiply a state with rows at the widths of `rows`, those of the history at 8 bits: (Σ state · t) · s_b, or −∞."""
-    equal = graph.each("EQUAL", graph.reshape(items, -1, 1), history, dtype="bool")
-    codes = graph.gather(graph.weight("rows", np.full(table.items, WHOLE, np.int8)), items)
-    own = graph.reduce("REDUCE_ANY", equal, 1)
-    code = graph.each("SELECT_V2", own, graph.constant(WHOLE), graph.cast(codes, "int32"))
-    cells, width, middle = (
-        graph.reshape(graph.gather(graph.constant(by_code), code), -1, 1) for by_code in (STEPS, WIDTHS, MIDDLES)
-    )
-    unsigned = graph.each("ADD", _masters(graph, table, items), graph.constant(np.float32(128)))
-    lowest = graph.each("MUL", graph.each("FLOOR", graph.each("MUL", unsigned, cells)), width)
+def match(graph: Graph, table: Table, state: Tensor, items: Tensor, history: Tensor) -> Tensor:
+    """Multiply a state with rows at the widths of `rows`, those of the history at 8 bits: (Σ state · t) · s_b, or −∞.
+
+    Args:
+        graph: where to compute it.
+        table: the item table.
+        state: 1 × dim.
+        items: the items.
+        history: items, and numbers that are none.
+
+    Returns:
+        a score for each.
+    """
+    code = _codes(graph, table, items, history)
     start = graph.gather(graph.constant(np.array([0, 0, 1, 2], np.int32) * np.int32(table.items)), code)
     scale = graph.gather(table.scales, graph.each("ADD", items, start))
-    matched = graph.each("MUL", _sums(graph, graph.each("ADD", lowest, middle), state), scale)
+    matched = graph.each("MUL", _sums(graph, _slices(graph, table, items, code), state), scale)
     held = graph.each("GREATER", code, graph.constant(np.int32(0)), dtype="bool")
     return graph.each("SELECT_V2", held, matched, graph.constant(NO_SCORE))
+
+
+def _codes(graph: Graph, table: Table, items: Tensor, history: Tensor) -> Tensor:
+    """Look up each item's code; that of an item of the history is `WHOLE`."""
+    codes = graph.gather(graph.weight("rows", np.full(table.items, WHOLE, np.int8)), items)
+    equal = graph.each("EQUAL", graph.reshape(items, -1, 1), history, dtype="bool")
+    own = graph.reduce("REDUCE_ANY", equal, 1)
+    return graph.each("SELECT_V2", own, graph.constant(WHOLE), graph.cast(codes, "int32"))
+
+
+def _slices(graph: Graph, table: Table, items: Tensor, code: Tensor) -> Tensor:
+    """Slice the items' masters by code: t = ⌊u / step⌋ · step + middle."""
+    cells, step, middle = (
+        graph.reshape(graph.gather(graph.constant(by_code), code), -1, 1) for by_code in (CELLS, STEPS, MIDDLES)
+    )
+    unsigned = graph.each("ADD", _masters(graph, table, items), graph.constant(np.float32(128)))
+    lowest = graph.each("MUL", graph.each("FLOOR", graph.each("MUL", unsigned, cells)), step)
+    return graph.each("ADD", lowest, middle)
 
 
 def _masters(graph: Graph, table: Table, items: Tensor) -> Tensor:

@@ -134,15 +134,16 @@ class Graph:
 
         Args:
             name: its name.
-            value: the data.
+            value: the data; an array that was given before is written once.
             scales: what a unit is worth, for each of the first axis, if LiteRT is to know.
 
         Returns:
             the tensor.
         """
         made = self.tensor(name, value.shape, value.dtype.name)
-        self.tensors[made.number].buffer = len(self.data)
-        self.data.append(np.ascontiguousarray(value))
+        if not any(each is value for each in self.data):
+            self.data.append(value)
+        self.tensors[made.number].buffer = next(place for place, each in enumerate(self.data) if each is value)
         if scales is not None:
             zeros = np.zeros(len(scales), np.int64)
             self.tensors[made.number].quantization = schema.QuantizationParametersT(scale=scales, zeroPoint=zeros)
@@ -293,6 +294,21 @@ class Graph:
             the products.
         """
         return self.op("BATCH_MATMUL", x, y, shape=(*x.shape[:-1], y.shape[-2 if turned else -1]), adjY=turned)
+
+    def largest(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Find the largest numbers of a row.
+
+        Args:
+            x: 1 × numbers.
+            count: how many.
+
+        Returns:
+            the numbers, the largest first, and their places.
+        """
+        values = self.op("TOPK_V2", x, self.constant(np.int32(count)), shape=(1, count))
+        places = self.tensor("places", (1, count), "int32")
+        self.operators[-1].outputs = np.array([values.number, places.number], np.int32)
+        return values, places
 
     def ints(self, *values: int) -> Tensor:
         """Add a list of whole numbers: indices, a shape.

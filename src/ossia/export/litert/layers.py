@@ -48,40 +48,84 @@ def panel(weights: Weights, slot: str) -> tuple[Int8[np.ndarray, "channels input
     return np.where(usable[:, None], folded.values, np.int8(0)), np.where(usable, folded.scale, np.float32(1))
 
 
-def linear(graph: Graph, weights: Weights, slot: str, x: Tensor, *, activation: int = 0) -> Tensor:
-    """Apply a slot: x · Wᵀ + bias.
+@dataclass(frozen=True)
+class Layer:
+    """A slot in a graph.
+
+    Attributes:
+        weight: channels × inputs, in int8 or float32.
+        bias: one number a channel; None: nothing is added.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+
+def take_layer(graph: Graph, weights: Weights, slot: str) -> Layer:
+    """Put a slot into a graph, once.
+
+    Args:
+        graph: where to.
+        weights: folded weights.
+        slot: its name.
+
+    Returns:
+        the layer.
+    """
+    weight = put_panel(graph, f"{slot}.values", *panel(weights, slot))
+    return Layer(weight, graph.weight(f"{slot}.bias", weights.floats[f"{slot}.bias"]))
+
+
+def put_panel(
+    graph: Graph, name: str, values: Int8[np.ndarray, "channels inputs"], scales: Float32[np.ndarray, " channels"]
+) -> Tensor:
+    """Put a panel into a graph, for layers that multiply as this graph does.
+
+    Args:
+        graph: where to.
+        name: the tensor's name.
+        values: the panel.
+        scales: what a unit of each channel is worth.
+
+    Returns:
+        the weight.
+    """
+    weight = graph.weight(name, values, scales)
+    return weight if graph.int8 else graph.op("DEQUANTIZE", weight, shape=weight.shape, version=5)
+
+
+def apply_layer(graph: Graph, layer: Layer, x: Tensor, *, activation: int = 0) -> Tensor:
+    """Apply a layer: x · Wᵀ + bias.
 
     Args:
         graph: where to compute it.
-        weights: folded weights.
-        slot: its name.
+        layer: the layer.
         x: rows × inputs.
         activation: what LiteRT does to each product, such as `RELU`.
 
     Returns:
         rows × channels.
     """
-    values = graph.weight(f"{slot}.values", *panel(weights, slot))
-    bias = graph.weight(f"{slot}.bias", weights.floats[f"{slot}.bias"])
-    version = 12  # int8 with a scale per channel
-    if not graph.int8:
-        values, version = dequantize(graph, values), 5
-    shape = (*x.shape[:-1], values.shape[0])
     options = {"fusedActivationFunction": activation, "keepNumDims": True}
-    return graph.op("FULLY_CONNECTED", x, values, bias, shape=shape, version=version, **options)
+    version = 12 if graph.int8 else 5  # 12: int8 with a scale per channel; 5: may keep its input's axes
+    shape = (*x.shape[:-1], layer.weight.shape[0])
+    return graph.op("FULLY_CONNECTED", x, layer.weight, layer.bias, shape=shape, version=version, **options)
 
 
-def dequantize(graph: Graph, values: Tensor) -> Tensor:
-    """Turn an int8 weight into float32.
+def linear(graph: Graph, weights: Weights, slot: str, x: Tensor, *, activation: int = 0) -> Tensor:
+    """Apply a slot that is used once.
 
     Args:
         graph: where to compute it.
-        values: the weight; it knows its scales.
+        weights: folded weights.
+        slot: its name.
+        x: rows × inputs.
+        activation: as for `apply_layer`.
 
     Returns:
-        the float32 weight.
+        rows × channels.
     """
-    return graph.op("DEQUANTIZE", values, shape=values.shape, version=5)
+    return apply_layer(graph, take_layer(graph, weights, slot), x, activation=activation)
 
 
 def norm(graph: Graph, weights: Weights, name: str, x: Tensor) -> Tensor:

@@ -26,9 +26,11 @@ from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.apply import Weights, apply
 from ossia.adaptation.base import Base
 from ossia.errors import ArtifactError, UsageError
-from ossia.export.litert.catalog import known, put_table, scores, take_rows
+from ossia.export.litert.caser import caser
+from ossia.export.litert.catalog import NO_SCORE, known, match, popularity, put_table, take_rows
 from ossia.export.litert.flatbuffer import describe, pack, places
 from ossia.export.litert.graph import Graph, Tensor
+from ossia.export.litert.gru4rec import gru4rec
 from ossia.export.litert.layers import Events, panel
 from ossia.export.litert.sasrec import sasrec
 from ossia.files import write_whole
@@ -38,7 +40,7 @@ CANDIDATES: Final = 100
 
 Encoder: TypeAlias = Callable[[Graph, Weights, Events], Tensor]
 
-ENCODERS: Final[dict[str, Encoder]] = {"sasrec": sasrec}
+ENCODERS: Final[dict[str, Encoder]] = {"sasrec": sasrec, "caser": caser, "gru4rec": gru4rec}
 """Every backbone that can be exported, by the name in its base's manifest."""
 
 
@@ -110,15 +112,19 @@ def own_tensors(base: Base, adaptation: Adaptation) -> dict[str, Shaped[np.ndarr
 def _template(base: Base, *, int8: bool) -> bytes:
     """Build the graph, and write it down."""
     graph, weights = Graph(int8=int8), apply(base, Adaptation())
-    table = put_table(graph, base)
-    history = graph.tensor("history", [weights.shape["length"]], "int32")
+    table, length = put_table(graph, base), weights.shape["length"]
+    history = graph.tensor("history", [length], "int32")
     candidates = graph.tensor("candidates", [CANDIDATES], "int32", resized=True)
     events, there = known(graph, table, history)
-    newest = graph.part(there, there.shape[0] - 1, there.shape[0])
+    some = graph.part(there, length - 1, length)  # the newest event stands last: it is there if any is
     state = encode(graph, weights, Events(take_rows(graph, table, events), there))
-    rated = scores(graph, base, table, state, history, candidates, newest)
-    given = graph.each("SELECT_V2", newest, graph.reshape(state, -1), graph.constant(np.float32(0)))
-    return pack(graph, [history, candidates], {"scores": rated, "state": given}, _made_of(base))
+    items, listed = known(graph, table, candidates)
+    score = graph.each("SELECT_V2", some, match(graph, table, state, items, history), popularity(graph, base, items))
+    outputs = {
+        "scores": graph.each("SELECT_V2", listed, score, graph.constant(NO_SCORE)),
+        "state": graph.each("SELECT_V2", some, graph.reshape(state, -1), graph.constant(np.float32(0))),
+    }
+    return pack(graph, [history, candidates], outputs, _made_of(base))
 
 
 def encode(graph: Graph, weights: Weights, events: Events) -> Tensor:

@@ -180,7 +180,8 @@ def test_the_python_of_the_page_runs_as_written(
     template: Path, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(template.parent)
-    (snippet,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    section = PAGE.read_text("utf-8").split("\n## ExecuTorch\n")[0]
+    (snippet,) = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     names: dict[str, object] = {}
     template.rename("template")
     try:

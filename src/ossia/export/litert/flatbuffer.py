@@ -7,6 +7,7 @@ in Python lists, and a tensor's bytes are replaced without touching the flatbuff
 of it, as the schema wants.
 """
 
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
@@ -58,8 +59,11 @@ def describe(data: bytes | bytearray) -> str | None:
     """
     if data[4:8] != IDENTIFIER:
         return None
-    text = schema.Model.GetRootAs(data).Description()
-    return None if text is None else text.decode()
+    try:
+        text = schema.Model.GetRootAs(data).Description()
+    except struct.error:
+        return None
+    return None if text is None else text.decode(errors="replace")
 
 
 def places(data: bytearray) -> Iterator[tuple[str, Shaped[np.ndarray, " numbers"]]]:
@@ -71,6 +75,9 @@ def places(data: bytearray) -> Iterator[tuple[str, Shaped[np.ndarray, " numbers"
     Yields:
         a tensor's name and its bytes; the name with `.scales` behind it and its scales, if it has some. Both are views: what
         is written there is written into `data`.
+
+    Raises:
+        ValueError: the file ends before its data do.
     """
     model = schema.Model.GetRootAs(data)
     tensors = model.Subgraphs(0)

@@ -80,9 +80,12 @@ def write_own(base: Base, adaptation: Adaptation, template: Path, path: Path) ->
     if found != expected:
         raise ArtifactError(f"{template}: expected a LiteRT template of {expected}, got {found or 'something else'}")
     own = own_tensors(base, adaptation)
-    for name, place in places(data):
-        if name in own:
-            place[:] = own[name].reshape(-1).view(place.dtype)
+    try:
+        for name, place in places(data):
+            if name in own:
+                place[:] = own[name].reshape(-1).view(place.dtype)
+    except ValueError as error:
+        raise ArtifactError(f"{template}: expected a whole LiteRT template, got: {error}") from error
     write_whole(path, bytes(data))
 
 

@@ -19,7 +19,7 @@ from ossia.device.runtimes import DeviceRanker, numpy_ranker
 from ossia.types import Candidates
 
 interpreters = pytest.importorskip("ai_edge_litert.interpreter", reason="ossia[litert] is not installed")
-litert = importlib.import_module("ossia.export.litert.template")
+litert = importlib.import_module("ossia.export.litert_template")
 
 BOUND = 1e-5  # of the largest in the list; the worst that was seen at the reference sizes is 6e-7
 INT8_BOUND = 0.03  # activations are rounded by LiteRT's rule; the worst that was seen is 0.008

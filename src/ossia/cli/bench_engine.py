@@ -3,7 +3,7 @@
 import platform
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,7 +82,7 @@ def _export(names: list[str], base: Base, folder: Path, missing: dict[str, str])
     from ossia.studies.engine_bench import CANDIDATES, TOP, export_graphs, make_task
     from ossia.studies.engine_litert import export_litert
 
-    exports = {
+    exports: dict[str, tuple[str, Callable[[], None]]] = {
         "onnxruntime": ("a minute or two", lambda: export_graphs(make_task(base), folder)),
         "litert": ("a moment", lambda: export_litert(base, CANDIDATES, TOP, folder)),
     }

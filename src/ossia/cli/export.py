@@ -61,7 +61,7 @@ def _write_template(base: Base, out: Path, kind: str) -> list[Path]:
 
         write_template(base, out)
         return [out / MODEL, out / WEIGHTS]
-    from ossia.export.litert.template import write_template as write_file
+    from ossia.export.litert_template import write_template as write_file
 
     write_file(base, out, int8=kind == "litert-int8")
     return [out]
@@ -70,7 +70,7 @@ def _write_template(base: Base, out: Path, kind: str) -> list[Path]:
 def _write_own(base: Base, adaptation: Adaptation, template: Path, out: Path) -> None:
     """Write one user's version; a template of LiteRT is a file, one of onnxruntime a folder."""
     if template.is_file():
-        from ossia.export.litert.template import write_own as patch
+        from ossia.export.litert_template import write_own as patch
 
         patch(base, adaptation, template, out)
         return

@@ -1,1 +1,1 @@
-"""Bases in other people's formats: `template` for onnxruntime, `litert` for LiteRT. Each needs an extra of its own."""
+"""Bases in other people's formats: `template` for onnxruntime, `litert_template` for LiteRT, each with an extra of its own."""

@@ -1,4 +1,4 @@
-"""LiteRT as a contender of the engine: the graphs of `export.litert` without what a template adds, at their fastest.
+"""LiteRT as a contender of the engine: the graphs of `export/litert_*.py` without what a template adds, at their fastest.
 
 The history is full, every candidate is an item, and all rows are at 8 bits: so there is nothing to mask, to check or to
 fold, as with the other contenders. The last block computes the newest position alone. Item rows stay in bytes until they are
@@ -30,8 +30,8 @@ def export_litert(base: Base, candidates: int, top: int, folder: Path) -> None:
         folder: where to.
     """
     for form, int8 in FORMS.items():
-        write_whole(folder / f"score.{form}.tflite", _graph(base, candidates, None, int8=int8))
-        write_whole(folder / f"top.{form}.tflite", _graph(base, None, top, int8=int8))
+        write_whole(folder / f"score.{form}.tflite", _graph(base, int8=int8, candidates=candidates))
+        write_whole(folder / f"top.{form}.tflite", _graph(base, int8=int8, top=top))
 
 
 def litert_calls(
@@ -52,7 +52,7 @@ def litert_calls(
     return _call(folder / f"score.{form}.tflite", history, candidates), _call(top, history), top.stat().st_size
 
 
-def _call(file: Path, *arrays: Int32[np.ndarray, " numbers"]) -> Callable[[], object]:
+def _call(file: Path, *arrays: Int32[np.ndarray, " _"]) -> Callable[[], object]:
     """Open a graph; give the call that hands it arrays and takes what it answers."""
     from ai_edge_litert.interpreter import Interpreter
 
@@ -70,18 +70,19 @@ def _call(file: Path, *arrays: Int32[np.ndarray, " numbers"]) -> Callable[[], ob
     return call
 
 
-def _graph(base: Base, candidates: int | None, top: int | None, *, int8: bool) -> bytes:
-    """Build a graph that scores so many candidates, or finds so many of the table."""
-    from ossia.export.litert import catalog, layers
-    from ossia.export.litert.flatbuffer import pack
-    from ossia.export.litert.graph import Graph
-    from ossia.export.litert.template import encode
+def _graph(base: Base, *, int8: bool, candidates: int = 0, top: int = 0) -> bytes:
+    """Build a graph that scores so many candidates; if none are asked for, one that finds so many of the table."""
+    from ossia.export import litert_catalog as catalog
+    from ossia.export import litert_layers as layers
+    from ossia.export.litert_flatbuffer import pack
+    from ossia.export.litert_graph import Graph
+    from ossia.export.litert_template import encode
 
     graph, weights, whole = Graph(int8=int8), apply(base, Adaptation()), base.table.whole
     table = catalog.put_table(graph, base)
     history = graph.tensor("history", [weights.shape["length"]], "int32")
     state = encode(graph, weights, layers.Events(catalog.take_rows(graph, table, history), None))
-    if candidates is not None:
+    if candidates:
         listed = graph.tensor("candidates", [candidates], "int32")
         return pack(graph, [history, listed], {"scores": catalog.match_whole(graph, table, state, listed)}, "score")
     panel = layers.put_panel(graph, "items.panel", whole.values, whole.scale)

@@ -16,7 +16,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from jaxtyping import Shaped
 
-from ossia.export.litert.graph import Graph, Tensor
+from ossia.export.litert_graph import Graph, Tensor
 
 IDENTIFIER: Final = b"TFL3"
 ALIGNMENT: Final = 16

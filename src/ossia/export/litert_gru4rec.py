@@ -12,8 +12,8 @@ Where nothing stands, m stays 0. A gate that is 0 is a layer of zero weights, wh
 import numpy as np
 
 from ossia.adaptation.apply import Weights
-from ossia.export.litert.graph import Graph, Tensor
-from ossia.export.litert.layers import Events, apply_layer, linear, norm, take_layer
+from ossia.export.litert_graph import Graph, Tensor
+from ossia.export.litert_layers import Events, apply_layer, linear, norm, take_layer
 
 
 def gru4rec(graph: Graph, weights: Weights, events: Events) -> Tensor:

@@ -17,8 +17,8 @@ from typing import Final
 import numpy as np
 
 from ossia.adaptation.apply import Weights
-from ossia.export.litert.graph import RELU, Graph, Tensor
-from ossia.export.litert.layers import Events, linear, norm
+from ossia.export.litert_graph import RELU, Graph, Tensor
+from ossia.export.litert_layers import Events, linear, norm
 
 FAR: Final = np.float32(-1e30)
 """Added to a match that must not count. Not −∞: a row that may look nowhere would give no number, and poison the others."""

@@ -8,7 +8,7 @@
 What is one user's are bytes in fixed places: each slot's folded panel, its scales and its bias, and a code for each item row.
 `write_own` folds a payload and writes these into a copy of the template: no byte is moved, nothing is exported anew.
 
-The fold is not in the graph, as it is in ONNX's (`export/template.py`): LiteRT computes what depends on no input again in
+The fold is not in the graph, as it is in ONNX's (`template.py`): LiteRT computes what depends on no input again in
 every call, but for dequantized weights. What holds a folded panel is an ordinary layer, with ordinary speed.
 
 Two templates of one base: in float32, equal to the numpy runtime but for the last digits; and with layers in integers, as
@@ -26,13 +26,13 @@ from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.apply import Weights, apply
 from ossia.adaptation.base import Base
 from ossia.errors import ArtifactError, UsageError
-from ossia.export.litert.caser import caser
-from ossia.export.litert.catalog import NO_SCORE, known, match, popularity, put_table, take_rows
-from ossia.export.litert.flatbuffer import describe, pack, places
-from ossia.export.litert.graph import Graph, Tensor
-from ossia.export.litert.gru4rec import gru4rec
-from ossia.export.litert.layers import Events, panel
-from ossia.export.litert.sasrec import sasrec
+from ossia.export.litert_caser import caser
+from ossia.export.litert_catalog import NO_SCORE, known, match, popularity, put_table, take_rows
+from ossia.export.litert_flatbuffer import describe, pack, places
+from ossia.export.litert_graph import Graph, Tensor
+from ossia.export.litert_gru4rec import gru4rec
+from ossia.export.litert_layers import Events, panel
+from ossia.export.litert_sasrec import sasrec
 from ossia.files import write_whole
 
 CANDIDATES: Final = 100

@@ -2,15 +2,15 @@
 
     graph = Graph(int8=False)
     y = graph.each("ADD", x, graph.constant(np.float32(1)))
-    file = pack(graph, ...)                                     flatbuffer.py
+    file = pack(graph, ...)                                     litert_flatbuffer.py
 
 LiteRT takes shapes from the file when it hands nodes to its accelerators, so every method works out the shape of what it
 gives. One length may change later: the candidates'. Here it is some number, and the runtime works out all shapes anew when
 the input is resized.
 
-Tensors with data are constants, each once, or weights, which have a name under which a payload replaces them (`template.py`).
-Operators are those of LiteRT 2, and of TensorFlow Lite from 2.18 on; a node says the version that its types need, so that an
-older runtime refuses the file rather than misreads it.
+Tensors with data are constants, each once, or weights, which have a name; under it a payload replaces them. Operators are those
+that LiteRT has had since 1.4, and each says the version that its types need, so that an older runtime refuses the file rather
+than misreads it.
 """
 
 from collections.abc import Sequence

@@ -11,8 +11,8 @@ A gate that is 0 is a branch of zero weights, which says zeros and costs what it
 import numpy as np
 
 from ossia.adaptation.apply import Weights
-from ossia.export.litert.graph import RELU, Graph, Tensor
-from ossia.export.litert.layers import Events, linear, norm
+from ossia.export.litert_graph import RELU, Graph, Tensor
+from ossia.export.litert_layers import Events, linear, norm
 
 
 def caser(graph: Graph, weights: Weights, events: Events) -> Tensor:

@@ -16,7 +16,7 @@ from ossia.errors import ArtifactError, UsageError
 from ossia.types import Candidates
 
 interpreters = pytest.importorskip("ai_edge_litert.interpreter", reason="ossia[litert] is not installed")
-flatbuffer, litert = (importlib.import_module(f"ossia.export.litert.{name}") for name in ("flatbuffer", "template"))
+flatbuffer, litert = (importlib.import_module(f"ossia.export.litert_{name}") for name in ("flatbuffer", "template"))
 
 PAGE = Path(__file__).parents[3] / "docs" / "export.md"
 

@@ -4,17 +4,17 @@ A layer is LiteRT's own: an int8 panel, a scale per channel, a bias, which is wh
 it dequantizes the panel; that depends on no input, so the runtime does it once, when it opens the file. Without that node the
 same layer multiplies integers, and puts each row of activations on 8 bits as it comes (LiteRT calls that dynamic range).
 
-    SLOT.values, SLOT.bias, the scales of SLOT.values       what a payload replaces, `template.py`
+    SLOT.values, SLOT.bias, the scales of SLOT.values       what a payload replaces, `litert_template.py`
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float32, Int8
 
 from ossia.adaptation.apply import Weights
-from ossia.export.litert.graph import Graph, Tensor
+from ossia.export.litert_graph import Graph, Tensor
 
 NORM_EPSILON: Final = np.float32(1e-5)
 SMALLEST: Final = np.finfo(np.float32).tiny
@@ -106,7 +106,7 @@ def apply_layer(graph: Graph, layer: Layer, x: Tensor, *, activation: int = 0) -
     Returns:
         rows × channels.
     """
-    options = {"fusedActivationFunction": activation, "keepNumDims": True}
+    options: dict[str, Any] = {"fusedActivationFunction": activation, "keepNumDims": True}
     version = 12 if graph.int8 else 5  # 12: int8 with a scale per channel; 5: may keep its input's axes
     shape = (*x.shape[:-1], layer.weight.shape[0])
     return graph.op("FULLY_CONNECTED", x, layer.weight, layer.bias, shape=shape, version=version, **options)

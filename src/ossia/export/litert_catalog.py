@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from ossia.adaptation.base import Base
-from ossia.export.litert.graph import Graph, Tensor
+from ossia.export.litert_graph import Graph, Tensor
 
 WHOLE: Final = np.int32(3)
 """The code of a row at 8 bits."""

@@ -91,7 +91,7 @@ class Graph:
         self.tensors: list[schema.TensorT] = []
         self.operators: list[schema.OperatorT] = []
         self.codes: list[tuple[int, int]] = []
-        self.data: list[Shaped[np.ndarray, ...]] = [np.empty(0, np.int8)]
+        self.data: list[np.ndarray] = [np.empty(0, np.int8)]
         self._constants: dict[tuple[object, ...], Tensor] = {}
 
     def tensor(self, name: str, shape: Sequence[int], dtype: str, *, resized: bool = False) -> Tensor:

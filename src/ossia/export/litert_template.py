@@ -38,6 +38,8 @@ from ossia.files import write_whole
 CANDIDATES: Final = 100
 """How many there are until the input is resized."""
 
+Tensors: TypeAlias = dict[str, Shaped[np.ndarray, "..."]]
+
 Encoder: TypeAlias = Callable[[Graph, Weights, Events], Tensor]
 
 ENCODERS: Final[dict[str, Encoder]] = {"sasrec": sasrec, "caser": caser, "gru4rec": gru4rec}
@@ -89,7 +91,7 @@ def write_own(base: Base, adaptation: Adaptation, template: Path, path: Path) ->
     write_whole(path, bytes(data))
 
 
-def own_tensors(base: Base, adaptation: Adaptation) -> dict[str, Shaped[np.ndarray, "..."]]:
+def own_tensors(base: Base, adaptation: Adaptation) -> Tensors:
     """Say what an adaptation puts in the place of a template's tensors.
 
     Args:
@@ -102,7 +104,7 @@ def own_tensors(base: Base, adaptation: Adaptation) -> dict[str, Shaped[np.ndarr
     weights = apply(base, adaptation)
     rows = np.full(len(base.table), 3, np.uint8) if adaptation.rows is None else adaptation.rows
     # codes of rows may be for an older, shorter table: they say nothing of the new rows
-    own: dict[str, Shaped[np.ndarray, ...]] = {"rows": np.pad(rows, (0, len(base.table) - len(rows))).astype(np.int8)}
+    own: Tensors = {"rows": np.pad(rows, (0, len(base.table) - len(rows))).astype(np.int8)}
     for slot in base.manifest.slots:
         runs = slot.gate is None or weights.gates[slot.gate]
         values, own[f"{slot.name}.values.scales"] = panel(weights, slot.name)

@@ -25,7 +25,7 @@ BOUND = 1e-5  # of the largest in the list; the worst that was seen at the refer
 INT8_BOUND = 0.03  # activations are rounded by LiteRT's rule; the worst that was seen is 0.008
 ITEMS = 40
 EVERYTHING = np.arange(-2, ITEMS + 3)
-KINDS = ["sasrec", "caser", "gru4rec", "sasrec with valves"]
+KINDS = ["sasrec", "caser", "gru4rec", "sasrec with valves", "sasrec with a tail"]
 REFERENCE = {
     "sasrec": {"length": 50, "hidden": 256},
     "caser": {"length": 5, "vertical": 4, "horizontal": 16},

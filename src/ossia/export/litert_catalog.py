@@ -3,7 +3,7 @@
 The rules are those of `device/forward.py` and `device/runtimes.py`, but for one: a graph of fixed lengths can't skip an
 unknown item and close the gap, so whoever fills the input `history` does. Where it is shorter than `length`, −1 stands above.
 
-    score  =  (Σ state · t) · s_b                    −∞ for code 0 and for what is no item
+    score  =  (Σ state · t) · s_b                    by the table's tail, or −∞, for code 0; −∞ for what is no item
     t      =  ⌊u / step⌋ · step + middle             u = q + 128; b by the item's code in `rows`, 8 for an item of the history
     score  =  − popularity rank                      where the history is empty
 
@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 
 from ossia.adaptation.base import Base
+from ossia.adaptation.tail import Tail
 from ossia.export.litert_graph import Graph, Tensor
 
 WHOLE: Final = np.int32(3)
@@ -36,10 +37,12 @@ class Table:
     Attributes:
         values: n × dim, the int8 masters.
         scales: 3 n: what a unit is worth at 2 bits for each item, then at 4, then at 8.
+        tail: what scores an item of code 0, if there is one.
     """
 
     values: Tensor
     scales: Tensor
+    tail: Tail | None
 
     @property
     def items(self) -> int:
@@ -58,7 +61,7 @@ def put_table(graph: Graph, base: Base) -> Table:
         the table.
     """
     grid = base.table.grid
-    return Table(graph.weight("items.values", grid.q), graph.weight("items.scales", grid.scales.reshape(-1)))
+    return Table(graph.weight("items.values", grid.q), graph.weight("items.scales", grid.scales.reshape(-1)), base.table.tail)
 
 
 def known(graph: Graph, table: Table, numbers: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,7 +126,7 @@ def popularity(graph: Graph, base: Base, items: Tensor) -> Tensor:
 
 
 def match(graph: Graph, table: Table, state: Tensor, items: Tensor, history: Tensor) -> Tensor:
-    """Multiply a state with rows at the widths of `rows`, those of the history at 8 bits: (Σ state · t) · s_b, or −∞.
+    """Multiply a state with rows at the widths of `rows`, those of the history at 8 bits: (Σ state · t) · s_b, or by the tail.
 
     Args:
         graph: where to compute it.
@@ -140,7 +143,20 @@ def match(graph: Graph, table: Table, state: Tensor, items: Tensor, history: Ten
     scale = graph.gather(table.scales, graph.each("ADD", items, start))
     matched = graph.each("MUL", _sums(graph, _slices(graph, table, items, code), state), scale)
     held = graph.each("GREATER", code, graph.constant(np.int32(0)), dtype="bool")
-    return graph.each("SELECT_V2", held, matched, graph.constant(NO_SCORE))
+    coarse = graph.constant(NO_SCORE) if table.tail is None else _coarse(graph, table.tail, state, items)
+    return graph.each("SELECT_V2", held, matched, coarse)
+
+
+def _coarse(graph: Graph, tail: Tail, state: Tensor, items: Tensor) -> Tensor:
+    """Score items by the tail: Σ_j (s R)_j · c_j[a_ij]."""
+    parts, words, width = tail.codewords.shape
+    rotation = graph.weight("tail.rotation", tail.rotation.T.astype(np.float32))
+    codewords = graph.weight("tail.codewords", tail.codewords.astype(np.float32))
+    turned = graph.op("FULLY_CONNECTED", state, rotation, None, shape=state.shape, version=6)
+    products = graph.reshape(graph.matmul(codewords, graph.reshape(turned, parts, width, 1)), -1)
+    codes = graph.cast(graph.gather(graph.weight("tail.codes", tail.codes), items), "int32")
+    starts = graph.constant(np.arange(0, parts * words, words, dtype=np.int32))
+    return graph.reduce("SUM", graph.gather(products, graph.each("ADD", codes, starts)), 1)
 
 
 def _codes(graph: Graph, table: Table, items: Tensor, history: Tensor) -> Tensor:
@@ -173,5 +189,5 @@ def _whole_scales(graph: Graph, table: Table, items: Tensor) -> Tensor:
 
 def _sums(graph: Graph, rows: Tensor, state: Tensor) -> Tensor:
     """Sum the products of each row with the state."""
-    products = graph.op("FULLY_CONNECTED", rows, state, None, shape=(rows.shape[0], 1))
+    products = graph.op("FULLY_CONNECTED", rows, state, None, shape=(rows.shape[0], 1), version=6)
     return graph.reshape(products, -1)

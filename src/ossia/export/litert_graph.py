@@ -27,6 +27,7 @@ TYPES: Final = {
     "float32": schema.TensorType.FLOAT32,
     "int32": schema.TensorType.INT32,
     "int8": schema.TensorType.INT8,
+    "uint8": schema.TensorType.UINT8,
     "bool": schema.TensorType.BOOL,
 }
 """What a tensor's numbers can be, by numpy's name."""
@@ -53,6 +54,7 @@ OPTIONS: Final = {
     "SLICE": "SliceOptions",
     "SOFTMAX": "SoftmaxOptions",
     "SUB": "SubOptions",
+    "SUM": "ReducerOptions",
     "TOPK_V2": "TopKV2Options",
     "TRANSPOSE": "TransposeOptions",
 }
@@ -201,14 +203,15 @@ class Graph:
         """Change a tensor's type.
 
         Args:
-            x: the tensor, of int8.
+            x: the tensor.
             dtype: the type.
 
         Returns:
             the output.
         """
         types = {"inDataType": TYPES[x.dtype], "outDataType": TYPES[dtype]}
-        return self.op("CAST", x, shape=x.shape, dtype=dtype, version=3, **types)
+        version = 3 if x.dtype == "int8" else 1
+        return self.op("CAST", x, shape=x.shape, dtype=dtype, version=version, **types)
 
     def gather(self, table: Tensor, items: Tensor) -> Tensor:
         """Look rows up.

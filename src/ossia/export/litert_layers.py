@@ -107,7 +107,7 @@ def apply_layer(graph: Graph, layer: Layer, x: Tensor, *, activation: int = 0) -
         rows × channels.
     """
     options: dict[str, Any] = {"fusedActivationFunction": activation, "keepNumDims": True}
-    version = 12 if graph.int8 else 5  # 12: int8 with a scale per channel; 5: may keep its input's axes
+    version = 12 if graph.int8 else 6  # 12: int8 with a scale per channel; 6: may do without a bias
     shape = (*x.shape[:-1], layer.weight.shape[0])
     return graph.op("FULLY_CONNECTED", x, layer.weight, layer.bias, shape=shape, version=version, **options)
 

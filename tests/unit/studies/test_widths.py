@@ -96,8 +96,13 @@ def test_the_command_prints_one_table(data: Dataset, folder: Path, capsys: pytes
     runs = [option for run in runs_of(folder) for option in ("--run", str(run))]
     lessons = [option for lesson in SETTINGS.lessons for option in ("--lesson", lesson)]
     typed = ["study", "widths", str(folder / "data"), *runs, *lessons, "--epochs", "1", "--out", str(folder / "out")]
-    main(typed)
-    said = capsys.readouterr().out
-    assert all(row in said for row in ROWS)
-    main([*typed, "--json"])
-    assert [row["name"] for row in msgspec.json.decode(capsys.readouterr().out)["verdict"]["rows"]] == ROWS
+    said = [_say(command, capsys) for command in (typed, [*typed, "--json"])]
+    assert all(row in said[0] for row in ROWS)
+    assert [row["name"] for row in msgspec.json.decode(said[1])["verdict"]["rows"]] == ROWS
+
+
+def _say(command: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as end:
+        main(command)
+    assert end.value.code == 0
+    return capsys.readouterr().out

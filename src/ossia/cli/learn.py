@@ -104,7 +104,7 @@ def train(
 
     Example: ossia train data --teacher run --dim 16 --set distillation.top=50 --out student
 
-    Example: ossia train data --start run --epochs 8 --set widths={} --out nested
+    Example: ossia train data --start run --epochs 8 --set widths.draw=search --out nested
 
     Example: ossia train data --refit run --out final
 

@@ -59,9 +59,9 @@ class Settings:
         lr: Adam's step size.
     """
 
-    lessons: tuple[str, ...] = (ALONE, "by step", "search")
-    epochs: int = 5
-    lr: float = 1e-3
+    lessons: tuple[str, ...] = (ALONE, "search")
+    epochs: int = 3
+    lr: float = 5e-4
 
     def check(self) -> None:
         """Refuse a lesson that there is not.

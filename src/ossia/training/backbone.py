@@ -107,6 +107,10 @@ def train_backbone(
     out, resolved = Path(out), with_start(with_teacher(recipe, teacher, data.hash).resolve(data.items), start, data.hash)
     material = _material(data, resolved, side, start)
     ranks = join_ranks(resolved.device)
+    if ranks.size > 1 and resolved.widths and resolved.widths.draw == "search":
+        raise UsageError(
+            "torchrun: expected widths.draw step or channel for several processes, whose losses differ, got search"
+        )
     if ranks.first:
         open_run(out, data, resolved, resume=resume)
     ranks.wait()

@@ -20,6 +20,7 @@ from ossia.training import BackboneRecipe, load_run, publish, refit_recipe, trai
 from ossia.training.batches import Batch, cut_windows, epoch_batches
 from ossia.training.checkpoint import load_checkpoint
 from ossia.training.losses import AS_TRAINED, Proposal, Reading, next_item_loss
+from ossia.training.ranks import Ranks
 from ossia.training.recipes import Widths
 from ossia.training.validation import validation_ranks
 from ossia.training.widths import WidthPath, at_one_width
@@ -41,9 +42,9 @@ def data() -> Dataset:
 
 @pytest.fixture(scope="module")
 def plain_run(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base in float32, trained to the end of what it can learn."""
+    """A base in float32, hardly trained."""
     path = tmp_path_factory.mktemp("runs") / "RUN"
-    for _ in train_backbone(data, msgspec.structs.replace(TINY, epochs=25, patience=25), path):
+    for _ in train_backbone(data, msgspec.structs.replace(TINY, epochs=2), path):
         pass
     return path
 
@@ -76,14 +77,28 @@ def test_a_slice_is_what_a_device_holds_at_that_width(data: Dataset, plain_run: 
         assert np.array_equal(ours.rows.detach().numpy(), held.rows.dequantize())
 
 
-@pytest.mark.parametrize("draw", ["step", "channel", "search"])
-def test_training_for_all_widths_gives_a_better_two_bit_slice_and_costs_the_eight_bit_one_little(
-    data: Dataset, plain_run: Path, tmp_path: Path, draw: str
-) -> None:
-    before = load_run(plain_run).backbone
-    after = train(data, tmp_path / "RUN", plain_run, epochs=10, patience=10, widths=Widths(draw=draw))
-    assert quality(after, data, 2) > quality(before, data, 2) + 0.02
-    assert quality(after, data, 8) > quality(before, data, 8) - 0.05
+@pytest.mark.parametrize("widths", [Widths(), Widths(draw="channel"), Widths(draw="search", delay=2)])
+def test_what_two_bits_lose_is_halved_when_they_are_trained_along(data: Dataset, widths: Widths) -> None:
+    floats, every = memorize(data, None), memorize(data, widths)
+    assert every[2] - floats[8] < 0.5 * (floats[2] - floats[8])
+    assert every[8] < floats[8] + 0.5
+
+
+def memorize(data: Dataset, widths: Widths | None) -> dict[int, float]:
+    """Learn one batch by heart, and tell the loss at each width."""
+    torch.manual_seed(0)
+    backbone = BACKBONES["sasrec"](data.items, dim=8, **KINDS["sasrec"], dropout=0.0)
+    batch, generator = a_batch(backbone, data)
+    loss = next_item_loss("full_softmax", proposal=Proposal.from_counts(torch.ones(data.items).long(), 0.0), negatives=1)
+    path, optimizer = WidthPath(widths or Widths()), torch.optim.Adam(backbone.parameters(), lr=0.03)
+    minimized = path.along(loss) if widths else loss
+    for _ in range(60):
+        optimizer.zero_grad()
+        minimized(backbone, batch, generator).backward()
+        if widths and widths.delay > 1:
+            path.hold_back(backbone)
+        optimizer.step()
+    return {bits: WidthPath(Widths(alphabet=(bits,))).along(loss)(backbone, batch, generator).item() for bits in (2, 8)}
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
@@ -121,7 +136,7 @@ def test_rows_that_are_scored_are_rounded_and_rows_of_the_history_are_not(data: 
 
 
 def test_widths_are_drawn_evenly_by_step_and_by_channel() -> None:
-    generator, linear = torch.Generator().manual_seed(0), nn.Linear(8, 30_000, bias=False)
+    generator, linear = torch.Generator().manual_seed(0), nn.Linear(8, 9_000, bias=False)
     by_step = WidthPath(Widths())
     drawn = []
     for _ in range(300):
@@ -132,7 +147,7 @@ def test_widths_are_drawn_evenly_by_step_and_by_channel() -> None:
     at_all = [at_width(linear.weight.detach(), bits) for bits in (2, 4, 8)]
     levels = reading.slot("a", linear, torch.eye(8)[None])[0].T
     shares = [float(((reading_at - levels).abs().amax(1) == 0).float().mean()) for reading_at in at_all]
-    assert shares == pytest.approx([1 / 3] * 3, abs=0.01)
+    assert shares == pytest.approx([1 / 3] * 3, abs=0.02)
     assert torch.equal(reading.slot("a", linear, torch.eye(8)[None])[0].T, levels)  # once a step, however often it is applied
 
 
@@ -218,3 +233,11 @@ def test_a_start_of_other_sizes_data_or_weights_is_refused(data: Dataset, plain_
 def test_widths_that_make_no_sense_are_refused_by_name(widths: dict[str, object], message: str) -> None:
     with pytest.raises((UsageError, msgspec.ValidationError), match=message):
         msgspec.convert({"widths": widths}, BackboneRecipe).resolve(100)
+
+
+def test_several_processes_do_not_search_for_each_sees_other_losses(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ossia.training.backbone.join_ranks", lambda _: Ranks(0, 2))
+    with pytest.raises(UsageError, match=r"torchrun: expected widths\.draw step or channel"):
+        train_backbone(data, msgspec.structs.replace(TINY, widths=Widths(draw="search")), tmp_path / "RUN")

@@ -1,4 +1,4 @@
-"""Fake quantisation in torch: the nested grid's twin, equal to `grid.py` bit for bit, with straight-through gradients.
+"""Fake quantization in torch: the nested grid's twin, equal to `grid.py` bit for bit, with straight-through gradients.
 
 Forward the weights are exactly what a device will compute with; backward the rounding is treated as the identity, so that
 a backbone can be trained for all widths at once and a personalizer can compare them.
@@ -34,7 +34,7 @@ def at_width(weight: Float[Tensor, "channels inputs"], bits: int, scales: Scales
         scales: which scales; a device has free ones.
 
     Returns:
-        the dequantised weights; the gradient passes straight through (none at 0 bits).
+        the dequantized weights; the gradient passes straight through (none at 0 bits).
     """
     if bits == 0:
         return torch.zeros_like(weight)
@@ -52,7 +52,7 @@ def at_widths(
         scales: which scales; a device has free ones.
 
     Returns:
-        the dequantised weights; the gradient passes straight through.
+        the dequantized weights; the gradient passes straight through.
 
     Example:
         >>> at_widths(torch.tensor([[1.0, -0.5], [1.0, -0.5]]), torch.tensor([8, 2]))
@@ -90,7 +90,7 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def _on_grid(weight: Tensor, bits: Tensor, scales: Scales) -> Tensor:
-    """Quantise and dequantise, in the order of operations of the numpy reference.
+    """Quantize and dequantize, in the order of operations of the numpy reference.
 
     The integers are held in floats, which are exact up to 2²⁴, and their sums in doubles.
     """

@@ -135,7 +135,7 @@ Runtime: TypeAlias = Callable[[Base, Adaptation], StateRanker]
 
 
 def numpy_ranker(base: Base, adaptation: Adaptation) -> DeviceRanker:
-    """Rank in float32, with dequantized weights.
+    """Rank in float32, with dequantised weights.
 
     Args:
         base: the base.

@@ -40,7 +40,7 @@ def usable_events(graph: Graph, base: Base) -> tuple[str, str]:
 
 
 def own_rows(graph: Graph, events: str) -> str:
-    """Dequantize the rows of the history, at 8 bits.
+    """Dequantise the rows of the history, at 8 bits.
 
     Args:
         graph: where to compute it.

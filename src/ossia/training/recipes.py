@@ -69,7 +69,7 @@ class Widths(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     draw: Literal["channel", "step", "search"] = "step"
     rows: bool = True
     delay: Size = 1
-    exploration: Annotated[float, Meta(ge=0, le=100)] = 10.0
+    exploration: Annotated[float, Meta(ge=0, le=100)] = 3.0
     scales: Literal["free", "exponent"] = "free"
 
 

@@ -88,9 +88,7 @@ def publish_release(repo: Path, keys: Keyring, base: Path, now: int, *, percent:
     with editing(repo) as edition:
         rollout = edition.rollout
         if rollout.next not in (rollout.settled, *rollout.halted):
-            raise UsageError(
-                f"{repo}: expected release {rollout.next} to be at 100 % or halted, found it at {rollout.percent} %"
-            )
+            raise UsageError(f"{repo}: expected release {rollout.next} at 100 % or halted, found it at {rollout.percent} %")
         number, content = rollout.next + 1, _content_of(base)
         targets = deepcopy(edition.targets)
         dropped = [old for old in edition.releases if old < rollout.settled]

@@ -78,6 +78,9 @@ class Stateless(Store):
             at: seconds since 1970.
             events: what a user chose to tell.
 
+        Returns:
+            never.
+
         Raises:
             UsageError: always.
         """
@@ -91,6 +94,9 @@ class Stateless(Store):
             device: 16 bytes.
             release: its number.
             worse: whether it complains.
+
+        Returns:
+            never.
 
         Raises:
             UsageError: always.

@@ -27,8 +27,8 @@ def keep_at(decay: float, step: int, *, young: bool = True) -> float:
         k.
 
     Example:
-        >>> [keep_at(0.998, step) for step in (0, 8, 100_000)], keep_at(0.0, 7)
-        ([0.1, 0.5, 0.998], 0.0)
+        >>> [keep_at(0.998, step) for step in (0, 8, 100_000)], keep_at(0.0, 7), keep_at(0.998, 0, young=False)
+        ([0.1, 0.5, 0.998], 0.0, 0.998)
     """
     return min(decay, (1 + step) / (10 + step)) if young else decay
 

@@ -19,15 +19,16 @@ where a few per cent of the bytes were to be dealt out among very unequal things
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int32, Int64, UInt8
+from jaxtyping import Float, Float32, Float64, Int64, UInt8
 
 NUMBER = 2**29 - 1  # the bits of a float64 that a float32 leaves zero
+NEVER = 2**62  # bytes: more than anybody has
 FREE = 1e-6  # bytes: what costs nothing comes first, in its own order
-BLOCK_BYTES = 300_000
-"""Of keys at a time: more would leave the processor's cache, and a call of numpy costs as much as the work on one user or two."""
+BLOCK_BYTES = 150_000
+"""Of keys at a time: more would leave the processor's cache, and memory that malloc must ask for anew each time costs as much
+as the sort."""
 EXACT_THINGS, EXACT_BYTES = 64, 16_384
 """The largest knapsack that is solved exactly."""
-EVERYTHING, NONE = 2**31 - 1, np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +40,16 @@ class Steps:
         per_byte: gain per byte, not rising along a ladder; as large as can be where a step is free.
         cost: whole bytes.
         widest: the largest cost up to a step along its ladder.
+        number: 0, 1, 2, … over all steps, the narrowest rung's first.
+        cheapest: the least cost of any.
     """
 
     gain: Float64[np.ndarray, " steps"]
     per_byte: Float32[np.ndarray, "steps things"]
-    cost: Int32[np.ndarray, "steps things"]
-    widest: Int32[np.ndarray, "steps things"]
+    cost: Int64[np.ndarray, "steps things"]
+    widest: Int64[np.ndarray, "steps things"]
+    number: Int64[np.ndarray, " steps_things"]
+    cheapest: int
 
     @classmethod
     def of(cls, gain: Float64[np.ndarray, " rungs"], cost: Int64[np.ndarray, "things rungs"]) -> "Steps":
@@ -60,7 +65,8 @@ class Steps:
         more, gained = np.ascontiguousarray(np.diff(cost, axis=1).T), np.diff(gain)
         per_byte = gained[:, None] / np.maximum(more, FREE)
         monotone = np.minimum.accumulate(per_byte, axis=0).astype(np.float32)
-        return cls(gained, monotone, more.astype(np.int32), np.maximum.accumulate(more, axis=0).astype(np.int32))
+        cheapest = int(more.min(initial=NEVER))
+        return cls(gained, monotone, more, np.maximum.accumulate(more, axis=0), np.arange(more.size), cheapest)
 
 
 def climb_many(
@@ -85,30 +91,29 @@ def climb_many(
     if importance.shape[1] <= EXACT_THINGS and int(steps.cost.sum()) <= EXACT_BYTES:
         rungs = [_solve(steps, one, min(int(room), EXACT_BYTES))[None] for one, room in zip(importance, slack, strict=True)]
     else:
-        block = max(1, BLOCK_BYTES // (8 * steps.cost.size))
-        blocks = range(0, len(importance), block)
-        rungs = [_climb_block(steps, importance[at : at + block], slack[at : at + block]) for at in blocks]
+        block = max(1, BLOCK_BYTES // max(1, steps.number.nbytes))
+        starts = range(0, len(importance), block)
+        rungs = [_climb_block(steps, importance[at : at + block], slack[at : at + block]) for at in starts]
     return np.concatenate([np.zeros((0, importance.shape[1]), np.uint8), *rungs])
 
 
 def _climb_block(
     steps: Steps, importance: Float[np.ndarray, "users things"], slack: Float64[np.ndarray, " users"]
 ) -> UInt8[np.ndarray, "users things"]:
-    """Climb for some users."""
+    """Climb for some users, in as few arrays as will do."""
     users, things = importance.shape
-    rows, keys = np.arange(users), _keys(steps, importance)
-    order = np.sort(keys, axis=1)
-    number = order & NUMBER
-    spent = np.cumsum(steps.cost.ravel().take(number), axis=1, dtype=np.int32)
-    left = np.minimum(slack, EVERYTHING).astype(np.int32)  # costs are whole bytes: no fraction of one buys anything
-    run = (spent <= left[:, None]).sum(axis=1)
-    before = np.maximum(run, 1) - 1
-    left -= np.where(run > 0, spent[rows, before], 0)
-    taken = keys <= np.where(run > 0, order[rows, before], NONE)[:, None]
-    cheapest = int(steps.cost.min(initial=EVERYTHING))
-    for user, (start, room) in enumerate(zip(run.tolist(), left.tolist(), strict=True)):
-        if room >= cheapest:
-            taken[user, _fill(steps, number[user, start:], room, cheapest)] = True
+    order = _keys(steps, importance)
+    order.sort(axis=1)
+    order &= NUMBER
+    spent = steps.cost.ravel().take(order)
+    np.cumsum(spent, axis=1, out=spent)
+    run = (spent <= slack[:, None]).sum(axis=1).tolist()
+    taken = np.zeros((users, steps.number.size), np.uint8)
+    for user, (start, room) in enumerate(zip(run, slack.tolist(), strict=True)):
+        taken[user, order[user, :start]] = 1
+        left = int(room) - (int(spent[user, start - 1]) if start else 0)
+        if left >= steps.cheapest:
+            taken[user, _fill(steps, order[user, start:], left)] = 1
     return taken.reshape(users, -1, things).sum(axis=1, dtype=np.uint8)
 
 
@@ -119,14 +124,14 @@ def _keys(steps: Steps, importance: Float[np.ndarray, "users things"]) -> Int64[
     worth = np.empty((len(importance), *steps.cost.shape))
     np.multiply(share[:, None], steps.per_byte, out=worth, dtype=np.float32)  # rounded to float32, written as float64
     bits = worth.reshape(len(importance), -1).view(np.int64)
-    return np.subtract(np.arange(steps.cost.size), bits, out=bits)
+    return np.subtract(steps.number, bits, out=bits)
 
 
-def _fill(steps: Steps, number: Int64[np.ndarray, " places"], left: int, cheapest: int) -> list[int]:
+def _fill(steps: Steps, number: Int64[np.ndarray, " places"], left: int) -> list[int]:
     """Find what still fits of one user's steps beyond the run, the best first: what is left only falls, so once is enough."""
     found: list[int] = []
     widest, cost, at = steps.widest.ravel().take(number), steps.cost.ravel(), 0
-    while left >= cheapest and at < len(number):
+    while left >= steps.cheapest and at < len(number):
         at += int((widest[at:] <= left).argmax())
         if widest[at] > left:
             break

@@ -7,6 +7,7 @@ One process and one base. It listens when everything is loaded and warm, and sto
 requests, those in flight are answered, the store is closed.
 """
 
+import gc
 import os
 import sys
 import time
@@ -72,8 +73,11 @@ def run_service(service: Service, host: str, port: int) -> None:
     import uvicorn
 
     sys.setswitchinterval(SWITCH_S)
+    gc.collect()
+    gc.freeze()  # what was loaded stays: the collector need not look at it again while devices wait
     config = uvicorn.Config(
         service, host=host, port=port, access_log=False, log_level="warning", server_header=False, date_header=False,
+        proxy_headers=False, ws="none",  # nobody asks for a caller's address, nor for a socket
         timeout_graceful_shutdown=STOP_S, timeout_keep_alive=30, backlog=1024,
     )  # fmt: skip
     uvicorn.Server(config).run()

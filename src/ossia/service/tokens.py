@@ -4,8 +4,8 @@
     enrolment    an Ed25519 signature over  "ossia enroll" ‖ public key ‖ time,  the time within five minutes of ours
     token        device id ‖ expiry ‖ 16 bytes of BLAKE2b over both, keyed with a secret, as 72 hexadecimal digits
 
-Checking a signature takes 100 µs, checking a token 2 (and three times that with OpenSSL's HMAC, among other work). The service keeps no list of tokens; the secret is in its store. A
-token is worth what a cookie is: it travels over TLS only, and is in no log.
+Checking a signature takes 100 µs, checking a token 2, and three times that with OpenSSL's HMAC. The service keeps no list of
+tokens; the secret is in its store. A token is worth what a cookie is: it travels over TLS only, and is in no log.
 """
 
 import hashlib

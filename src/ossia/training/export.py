@@ -4,8 +4,8 @@ The graph has one input `profiles` (users × dim) and one output `importance` (u
 of users. A graph that was traced at a fixed batch answers wrongly or not at all, so the export is checked before anybody
 sees it: against torch, at several batch sizes, by ONNX's own reference implementation (onnxruntime is the service's).
 
-onnxruntime computes Softplus number by number, 12 ns each, which was most of what a request cost. Written with operators that it
-runs on vectors, to the same last digit or two, it takes a third:
+onnxruntime computes Softplus number by number, 12 ns each, which was most of what a request cost. Written with operators that
+it runs on vectors, to the same last digit or two, it takes a third:
 
     softplus(x) = max(x, 0) + log1p(t),  t = exp(−|x|)        log1p(t) = log u + (t − (u − 1)),  u = 1 + t as rounded
 """

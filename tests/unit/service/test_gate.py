@@ -147,6 +147,16 @@ def test_one_whole_ask_takes_the_short_way_and_all_else_the_long() -> None:
     scene(play)
 
 
+def test_what_looks_like_an_ask_inside_another_request_is_none() -> None:
+    async def play(_service: Service, _server: uvicorn.Server, line: socket.socket) -> None:
+        await send(line, b"POST /other HTTP/1.1\r\nx-note: ")
+        await asyncio.sleep(0.05)
+        await send(line, ask(b"one"))  # by its head's end the rest of /other
+        assert await read(line, 1) == [b"asgi one"]
+
+    scene(play)
+
+
 def test_a_full_queue_refuses_before_an_ask_is_judged() -> None:
     async def play(service: Service, _server: uvicorn.Server, line: socket.socket) -> None:
         service.full = True

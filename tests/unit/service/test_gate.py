@@ -1,4 +1,4 @@
-"""The short way of an ask, over real sockets: however the network cuts the bytes up, every request gets its own answer, in order."""
+"""The short way of an ask, over real sockets: however the network cuts bytes up, each request gets its own answer, in order."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""The service on the network: one ASGI app. The hot path is raw, everything else is thin Starlette.
+"""The service on the network: one ASGI app, and a shorter way for its hot path. Everything else is thin Starlette.
 
     POST /v1/payload              binary ask → binary reply (`ossia.adaptation.request`); a token names the device
     JSON for people               `ossia.service.surface`, described at /openapi.json
@@ -7,12 +7,13 @@
     GET  /v1/repository/PATH      releases under TUF (`ossia.service.repository`), where they are served
     GET  /health  /metrics  /operator
 
-A full queue is told before the body is read, with 503 and Retry-After; a body that is too long or too slow is not waited for.
+Asks that come in one piece are read by `ossia.service.gate`; `Service.enter` judges all of them. A full queue is told before
+the body is read, with 503 and Retry-After; a body that is too long or too slow is not waited for.
 No request is logged: ids of devices are in no log and in no metric.
 """
 
 import asyncio
-import sys
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -26,7 +27,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from ossia.adaptation.base import Base
 from ossia.adaptation.payload import HEADER
@@ -34,14 +35,15 @@ from ossia.adaptation.profile import decode_profile
 from ossia.adaptation.request import ASK, MOST_CANDIDATES, Ask, Reply, decode_ask, encode_reply
 from ossia.adaptation.table import ItemTable
 from ossia.errors import OssiaError, UsageError
-from ossia.service.answers import describe, json_response, read_body, read_document, refusal_response
 from ossia.service.artifacts import files_of, serve_file, serve_release
 from ossia.service.batching import Batcher
+from ossia.service.bodies import read_body, read_document
 from ossia.service.guard import RENEW_EVERY_S, Guard
 from ossia.service.issue import Issuer, Order
 from ossia.service.issuers import Issuers
 from ossia.service.metrics import Metrics
 from ossia.service.operator import operator_page
+from ossia.service.responses import FAULT, OK, describe, json_response, on_the_wire, refusal_response
 from ossia.service.surface import (
     Enrolled,
     Enrolment,
@@ -59,7 +61,8 @@ from ossia.service.surface import (
 from ossia.service.tokens import Tokens, check_enrolment
 from ossia.types import Budget
 
-BINARY = [(b"content-type", b"application/octet-stream"), (b"cache-control", b"no-store")]
+BINARY = {"content-type": "application/octet-stream", "cache-control": "no-store"}
+LOGGER = logging.getLogger("uvicorn.error")
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,45 +103,84 @@ class Service:
             await self._people(scope, receive, send)
 
     async def _hot(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one binary ask."""
+        """Answer one binary ask that came by uvicorn's way; most come by `ossia.service.gate`."""
         begun = time.perf_counter()
-        if self.batcher.full:  # the cheapest path of all: under a flood, what it costs is taken from those who are served
-            await self._refuse(send)
+        if self.batcher.full:  # before the body is read
+            await self._fail(self.batcher.refusal())(scope, receive, send)
             return
         try:
-            reply = encode_reply(await self._issue_binary(scope, receive))
+            token = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+            body = await read_body(receive, ASK.size + self._widest + 4)
+            reply = encode_reply(await self.enter(token, body))
         except Exception as error:
             await self._fail(error)(scope, receive, send)
             return
-        self.metrics.payloads.inc()
-        self.metrics.respond("payload", 200)
-        self.metrics.seconds.observe(time.perf_counter() - begun)
-        headers = [*BINARY, (b"content-length", b"%d" % len(reply))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": reply})
+        self._count(time.perf_counter() - begun)
+        await Response(reply, headers=BINARY)(scope, receive, send)
 
-    async def _refuse(self, send: Send) -> None:
-        """Say that the queue is full, in words prepared before."""
-        start, body, count = self._full
+    def enter(self, token: bytes, body: bytes) -> "asyncio.Future[Reply]":
+        """Judge an ask, and put it into the queue.
+
+        Args:
+            token: the authorization header's value.
+            body: the ask.
+
+        Returns:
+            its reply, or what is wrong with it, when its batch is done.
+
+        Raises:
+            RequestError: no token of ours, or the queue is full.
+            PayloadError: no ask.
+        """
+        now = int(self.clock())
+        device = self.tokens.read(token.removeprefix(b"Bearer ").decode("latin-1"), now)
+        dim = self.issuers.of(body[8:24], body[24:40]).base.manifest.shape["dim"]
+        return self.batcher.put(Order(device, decode_ask(body, dim), now))
+
+    def refuse(self) -> bytes | None:
+        """Refuse an ask before anything of it is judged: under a flood, what that costs is taken from those who are served.
+
+        Returns:
+            a whole HTTP response; None while the queue has room.
+        """
+        if not self.batcher.full:
+            return None
+        count, response = self._full
         count.inc()
-        await send(start)
-        await send(body)
+        return response
+
+    def answer(self, done: "asyncio.Future[Reply]", seconds: float) -> bytes:
+        """Write what became of an ask that has entered.
+
+        Args:
+            done: from `enter`.
+            seconds: since the ask came.
+
+        Returns:
+            a whole HTTP response.
+        """
+        error = done.exception()
+        if error is None:
+            self._count(seconds)
+            reply = encode_reply(done.result())
+            return OK % len(reply) + reply
+        assert isinstance(error, Exception), "a future holds no more than an exception"
+        try:
+            return on_the_wire(self._fail(error))
+        except Exception:
+            LOGGER.exception("a fault in answering an ask")
+            return FAULT
 
     @cached_property
-    def _full(self) -> tuple[Message, Message, Counter]:
-        """The response to who comes when the queue is full, and its series."""
-        refusal = refusal_response(self.batcher.refusal())
-        start: Message = {"type": "http.response.start", "status": refusal.status_code, "headers": refusal.raw_headers}
-        return start, {"type": "http.response.body", "body": refusal.body}, self.metrics.refusals.labels("overloaded")
+    def _full(self) -> tuple[Counter, bytes]:
+        """The series of those who come when the queue is full, and the response to them."""
+        return self.metrics.refusals.labels("overloaded"), on_the_wire(refusal_response(self.batcher.refusal()))
 
-    async def _issue_binary(self, scope: Scope, receive: Receive) -> Reply:
-        """Read an ask and wait for its reply."""
-        now = int(self.clock())
-        token = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        device = self.tokens.read(token.removeprefix(b"Bearer ").decode("latin-1"), now)
-        body = await read_body(receive, ASK.size + self._widest + 4)
-        dim = self.issuers.of(body[8:24], body[24:40]).base.manifest.shape["dim"]
-        return await self.batcher.submit(Order(device, decode_ask(body, dim), now))
+    def _count(self, seconds: float) -> None:
+        """Count a payload."""
+        self.metrics.payloads.inc()
+        self.metrics.respond("payload", 200)
+        self.metrics.seconds.observe(seconds)
 
     @cached_property
     def _widest(self) -> int:
@@ -311,11 +353,8 @@ class Service:
         while self.guard is not None:
             try:
                 await asyncio.to_thread(self.guard.renew, int(self.clock()))
-            except (
-                OssiaError,
-                OSError,
-            ) as error:  # payloads go on; what is wrong with the repository is the operator's to mend
-                sys.stderr.write(f"ossia: repository: {error}\n")
+            except (OssiaError, OSError) as error:  # payloads go on; the repository is the operator's to mend
+                LOGGER.error("repository: %s", error)
             await asyncio.sleep(RENEW_EVERY_S)
 
 

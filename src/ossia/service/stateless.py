@@ -107,9 +107,10 @@ class Stateless(Store):
     def _take(self, count: int, connection: "apsw.Connection") -> list[int | None]:
         """Count on, with a lease on the disk that covers what is given out. Runs in the writer, so one at a time."""
         found = connection.execute("SELECT value FROM setting WHERE name = ?", (LEASE,)).fetchall()
-        lease = int.from_bytes(found[0][0], "little") if found else 0  # read, not remembered: a commit may have failed
+        value = found[0][0] if found else b""  # read, not remembered: a commit may have failed
+        assert isinstance(value, bytes), "a lease is written by this method alone"
         first, self._next = self._next, self._next + count
-        if self._next > lease:
+        if self._next > int.from_bytes(value, "little"):
             set_setting(LEASE, (self._next + BLOCK).to_bytes(8, "little"), connection)
         return list(range(first, self._next))
 

@@ -129,7 +129,7 @@ def test_a_full_queue_says_no_before_it_reads_and_when_to_come_again(service: Se
 
 
 def test_a_body_that_never_ends_is_not_waited_for(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ossia.service.answers.BODY_S", 0.1)
+    monkeypatch.setattr("ossia.service.bodies.BODY_S", 0.1)
     client, _ = enroll(service)
     for path in ("/v1/payload", "/v1/session"):
         assert asyncio.run(client.send("POST", path, b"{", hang=True)).status == 408

@@ -275,6 +275,6 @@ def guest(service: Service) -> Client:
 @given(DOCUMENTS)
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_document_is_served_or_refused_by_a_name(guest: Client, document: object) -> None:
-    for path in ("/v1/session", "/v1/devices", "/v1/feedback"):
+    for path in ("/v1/session", "/v1/devices", "/v1/feedback", "/v1/guard"):
         told = guest.post(path, document)
         assert told.status == 200 or (told.status in (400, 401, 409, 422) and told.json["name"]), told

@@ -19,7 +19,7 @@ static size_t lay_out(const ossia_model *model, ossia_scratch *s, void *memory)
     s->items = place(memory, &at, model->shape.length * sizeof(int32_t));
     s->state = place(memory, &at, pad_to(model->shape.dim, 16) * sizeof(float));
     if (model->kind == SASREC)
-        place_sasrec(&model->shape, s, memory, &at);
+        place_sasrec(model, s, memory, &at);
     else if (model->kind == GRU4REC)
         place_gru4rec(&model->shape, s, memory, &at);
     else

@@ -19,6 +19,7 @@ WIDE = {
     "sasrec": {"items": 13, "dim": 64, "length": 11, "blocks": 2, "heads": 2, "hidden": 40},
     "caser": {"items": 13, "dim": 64, "length": 4, "vertical": 2, "horizontal": 4},
     "gru4rec": {"items": 13, "dim": 64, "length": 11, "layers": 2, "hidden": 20},
+    "valves": {"items": 13, "dim": 64, "length": 11, "blocks": 2, "heads": 2, "hidden": 40, "valves": 1},
 }
 FLAGS = ["-std=c11", "-g", "-O1", "-ffp-contract=off", "-fno-math-errno", "-fsanitize=address,undefined"]
 FLAGS += ["-fno-sanitize-recover=all"]

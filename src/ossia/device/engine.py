@@ -180,12 +180,14 @@ class EngineRanker:
             check(answer, f"row {row}")
         return panel
 
-    def _call(self) -> tuple[ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]:
+    def _call(self) -> tuple[int | None, ...]:
         """Return what every call begins with; a scratch belongs to one thread."""
-        if not hasattr(self._scratch, "memory"):
+        if not hasattr(self._scratch, "call"):
             model = address(self.model.memory)
-            self._scratch.memory = fill(lambda memory, size: loaded_library().ossia_prepare(model, memory, size), "scratch")
-        return address(self.model.memory), address(self.memory), address(self._scratch.memory)
+            memory = fill(lambda memory, size: loaded_library().ossia_prepare(model, memory, size), "scratch")
+            self._scratch.memory, self._scratch.call = memory, (model, address(self.memory), address(memory))
+        call: tuple[int | None, ...] = self._scratch.call
+        return call
 
 
 def engine_ranker(base: Base, adaptation: Adaptation) -> EngineRanker:

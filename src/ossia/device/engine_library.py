@@ -20,7 +20,7 @@ ALIGN: Final = 64
 TRUSTED, UNSIGNED, UNSEEN, WHOLE = 1, 2, 8, 16  # flags of ossia.h
 MEMORY, UNSUPPORTED, FIRST_OF_PAYLOAD = 2, 6, 10  # errors of ossia.h
 Memory: TypeAlias = UInt8[np.ndarray, " bytes"]
-Ask: TypeAlias = Callable[[ctypes.c_void_p | None, object], int]
+Ask: TypeAlias = Callable[[int | None, object], int]
 """Fills memory of a size; without memory only says the size."""
 
 
@@ -123,7 +123,7 @@ def loaded_library() -> ctypes.CDLL:
     return loaded
 
 
-def address(array: np.ndarray | None) -> ctypes.c_void_p:
+def address(array: np.ndarray | None) -> int | None:
     """Give an array to C; it must outlive the call.
 
     Args:
@@ -132,7 +132,7 @@ def address(array: np.ndarray | None) -> ctypes.c_void_p:
     Returns:
         where its first byte is; a null pointer for None.
     """
-    return ctypes.c_void_p(None if array is None else array.ctypes.data)
+    return None if array is None else array.__array_interface__["data"][0]  # half the time of array.ctypes.data
 
 
 def fill(ask: Ask, what: str) -> Memory:

@@ -1,4 +1,4 @@
-"""What `make wheels` built: names that tell the truth about the C library, and an engine inside that ranks where it is installed."""
+"""What `make wheels` built: names that are true of the C library, and an engine inside that ranks where it is installed."""
 
 import re
 import shutil

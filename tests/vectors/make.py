@@ -1,9 +1,9 @@
 """Make the vectors that every port of the device must reproduce: `python tests/vectors/make.py [FOLDER]`.
 
 For each backbone a tiny base (8 wide, 13 items), payloads with every term, histories that try every rule, and what both
-arithmetics make of them: SASRec's lie in FOLDER itself, the others' in FOLDER/caser, FOLDER/gru4rec and FOLDER/valves, which is a
-SASRec with valves. Every number comes out of SHA-256, not out of a library's random generator, so that the same bytes come out
-on any machine and with any version of numpy.
+arithmetics make of them: SASRec's lie in FOLDER itself, the others' in FOLDER/caser, FOLDER/gru4rec and FOLDER/valves, which
+is a SASRec with valves. Every number comes out of SHA-256, not out of a library's random generator, so that the same bytes come
+out on any machine and with any version of numpy.
 """
 
 import hashlib

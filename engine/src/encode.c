@@ -1,6 +1,7 @@
 /* From a history to a user state, as src/ossia/device/forward.py: what a model can read of a history, and which encoder reads
  * it; the scratch that it works in; and the profile, which is what may leave the device. */
 #include "engine.h"
+SMALL
 
 static const uint64_t SCRATCH_MAGIC = 0x6863746172635353; /* "SScratch" */
 
@@ -24,6 +25,8 @@ static size_t lay_out(const ossia_model *model, ossia_scratch *s, void *memory)
         place_gru4rec(&model->shape, s, memory, &at);
     else
         place_caser(model, s, memory, &at);
+    s->turned = place(memory, &at, (model->tail.parts ? model->shape.dim : 0) * sizeof(float));
+    s->products = place(memory, &at, (size_t)model->tail.parts * model->tail.words * sizeof(float));
     return at;
 }
 

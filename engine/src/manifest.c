@@ -196,8 +196,8 @@ int read_base_manifest(bytes_view file, manifest *told, ossia_model *model)
 
 /* ---- the table's manifest ---- */
 
-enum { ROWS = 3, DIM, EXTENDS };
-static const char OF_TABLE[] = "kind\0version\0files\0rows\0dim\0extends\0";
+enum { ROWS = 3, DIM, EXTENDS, TAIL };
+static const char OF_TABLE[] = "kind\0version\0files\0rows\0dim\0extends\0?tail\0";
 
 static void read_older(json *text, older_table *older)
 {
@@ -219,6 +219,13 @@ static void read_extends(json *text, ossia_model *model)
             read_older(text, &model->older[model->extends - 1]);
 }
 
+static void read_tail_shape(json *text, tail *t)
+{
+    unsigned seen = 0;
+    for (int field; (field = json_field(text, "parts\0words\0", &seen)) >= 0;)
+        *(field ? &t->words : &t->parts) = small(text);
+}
+
 int read_table_manifest(bytes_view file, manifest *told, ossia_model *model)
 {
     json text = json_of(file);
@@ -228,9 +235,10 @@ int read_table_manifest(bytes_view file, manifest *told, ossia_model *model)
         case ROWS: told->rows = small(&text); break;
         case DIM: told->dim = small(&text); break;
         case EXTENDS: read_extends(&text, model); break;
+        case TAIL: read_tail_shape(&text, &model->tail); break;
         default: read_common(&text, field, "ossia-table", told);
         }
-    if (!json_done(&text))
+    if (!json_done(&text) || (model->tail.parts && (told->dim % model->tail.parts || model->tail.words > MAX_WORDS)))
         return OSSIA_MANIFEST;
     for (uint32_t i = 0; i < model->extends; i++)
         if (model->older[i].rows > told->rows)

@@ -48,6 +48,10 @@ static size_t lay_out(ossia_model *model, void *memory)
     model->positions = place_floats(memory, &at, model->kind == SASREC ? model->shape.length : 1, dim);
     model->mask = place_floats(memory, &at, 1, dim);
     model->popularity_rank = place(memory, &at, model->shape.items * sizeof(uint32_t));
+    if (model->tail.parts) {
+        model->tail.rotation = place(memory, &at, dim * dim * sizeof(float));
+        model->tail.codewords = place(memory, &at, model->tail.words * dim * sizeof(float));
+    }
     return at;
 }
 
@@ -174,9 +178,13 @@ static int read_contents(const shelf *from, const manifest *base, const manifest
     int error = OSSIA_OK;
     for (int i = 0; i < 2 * OF_ROWS && error == OSSIA_OK; i++)
         error = find_file(i < OF_ROWS ? base->files : rows->files, names[i], i < OF_ROWS ? 0 : FOLDER, from, &files[i]);
+    bytes_view coarse;
+    if (error == OSSIA_OK && model->tail.parts)
+        error = find_file(rows->files, "table/tail.safetensors", FOLDER, from, &coarse);
     if (error != OSSIA_OK)
         return error;
-    bool right = read_tensors(model, files[0], files + 1) && read_table(model, files + OF_ROWS + 1, files[OF_ROWS]);
+    bool right = read_tensors(model, files[0], files + 1) && read_table(model, files + OF_ROWS + 1, files[OF_ROWS]) &&
+                 (!model->tail.parts || read_tail(model, coarse));
     return right ? OSSIA_OK : OSSIA_TENSORS;
 }
 

@@ -66,10 +66,11 @@ int json_field(json *text, const char *names, unsigned *seen)
     int field = 0;
     bool more = json_next(text, '{', &count);
     bytes_view key = more ? json_key(text) : (bytes_view){NULL, 0};
-    for (; *names && !(more && is_text(key, names)); names += strlen(names) + 1)
-        field++;
+    unsigned needed = 0;
+    for (; *names && !(more && is_text(key, names + (*names == '?'))); names += strlen(names) + 1)
+        needed |= (unsigned)(*names != '?') << field++;
     unsigned own = 1u << field;
-    if (more ? !*names || *seen & own : *seen != own - 1)
+    if (more ? !*names || *seen & own : (*seen & needed) != needed)
         text->bad = true;
     *seen |= own;
     return more && !text->bad ? field : -1;
@@ -181,7 +182,7 @@ static entry read_entry(json *text)
 
 static bool fits(const entry *found, const char *dtype, uint64_t rows, uint64_t columns, uint64_t space)
 {
-    uint64_t width = *dtype == 'U' ? 1 : 4;
+    uint64_t width = *dtype == 'U' ? 1 : dtype[1] == '1' ? 2 : 4; /* U8, F16; I32, F32 */
     bool shaped = rows ? found->sizes == 2 && found->shape[0] == rows && found->shape[1] == columns
                        : found->sizes == 1 && found->shape[0] == columns;
     return shaped && is_text(found->dtype, dtype) && found->ends[0] <= found->ends[1] && found->ends[1] <= space &&

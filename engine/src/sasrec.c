@@ -12,6 +12,7 @@
  *
  * A gate that is 0 skips its line. After the last attention that runs only the newest event is read, so only it is computed. */
 #include "engine.h"
+SMALL
 
 void place_sasrec(const ossia_model *model, ossia_scratch *s, void *memory, size_t *at)
 {

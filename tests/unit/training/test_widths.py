@@ -78,10 +78,10 @@ def test_a_slice_is_what_a_device_holds_at_that_width(data: Dataset, plain_run: 
 
 
 @pytest.mark.parametrize("widths", [Widths(), Widths(draw="channel"), Widths(draw="search", delay=2)])
-def test_what_two_bits_lose_is_a_third_less_when_they_are_trained_along(data: Dataset, widths: Widths) -> None:
+def test_what_two_bits_lose_is_halved_when_they_are_trained_along(data: Dataset, widths: Widths) -> None:
     floats, every = memorize(data, None), memorize(data, widths)
-    assert every[2] - floats[8] < 2 / 3 * (floats[2] - floats[8])
-    assert every[8] < every[2]
+    assert every[2] - floats[8] < 0.5 * (floats[2] - floats[8])
+    assert every[8] < floats[8] + 0.5
 
 
 def memorize(data: Dataset, widths: Widths | None) -> dict[int, float]:

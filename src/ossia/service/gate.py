@@ -43,7 +43,11 @@ class Gate(HttpToolsProtocol):
         self._watch: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
-        """Take what came from the network."""
+        """Take what came from the network.
+
+        Args:
+            data: some bytes of the stream.
+        """
         if self._answer is not None:
             self._held += data
             self.transport.pause_reading()
@@ -52,7 +56,11 @@ class Gate(HttpToolsProtocol):
             super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Work for nobody who has gone."""
+        """Work for nobody who has gone.
+
+        Args:
+            exc: why the connection ended; None: the caller closed it.
+        """
         if self._answer is not None:
             self._answer.cancel()
         if self._watch is not None:

@@ -27,6 +27,7 @@ from ossia.cli.keys import keys
 from ossia.cli.learn import publish, train
 from ossia.cli.logs import prepare
 from ossia.cli.output import say
+from ossia.cli.resident import device
 from ossia.cli.serve import serve
 from ossia.cli.study import study
 from ossia.errors import OssiaError
@@ -56,6 +57,7 @@ for command in COMMANDS:
     app.command()(command)
 bench.command("engine")(engine)
 app.add_typer(bench, name="bench")
+app.add_typer(device, name="device")
 app.add_typer(keys, name="keys")
 app.add_typer(study, name="study")
 

@@ -1,4 +1,4 @@
-"""Runs `fuzz.c` under the address and undefined-behaviour sanitizers: `python engine/tests/fuzz.py ATTEMPTS [FIRST]`.
+"""Runs `fuzz.c` under the address and undefined-behavior sanitizers: `python engine/tests/fuzz.py ATTEMPTS [FIRST]`.
 
 For each backbone two bases: the tiny one of `tests/vectors`, and one 64 wide, for which fast kernels have paths of their own.
 Attempts are numbered, so a long run is many short ones: `FIRST` says where to go on, a failure names its attempt, and

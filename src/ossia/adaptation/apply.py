@@ -1,6 +1,6 @@
 """Folding an adaptation into the base: the one place where the order of the equation is written.
 
-    W_user = z · Q( W + Δ ; b )          add, then quantise, then gate
+    W_user = z · Q( W + Δ ; b )          add, then quantize, then gate
 
 `apply` is pure: the base's bytes stay as they are, and two users on one machine never disturb each other. What comes out is
 plain int8 matrices with one scale per channel, whatever the mix of widths, so the device computes with ordinary kernels.

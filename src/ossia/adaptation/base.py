@@ -113,7 +113,7 @@ def write_base(
     item_counts: Float32[np.ndarray, " items"],
     titles: Sequence[str] | None = None,
 ) -> Base:
-    """Quantise a trained backbone and publish it as a folder that appears whole or not at all.
+    """Quantize a trained backbone and publish it as a folder that appears whole or not at all.
 
     Args:
         path: the base's folder, new or empty.

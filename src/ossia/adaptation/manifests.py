@@ -162,7 +162,7 @@ def read_tensors(path: Path, content: bytes) -> Tensors:
 
 
 def tensor_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """Serialise arrays as safetensors; the same arrays give the same bytes.
+    """Serialize arrays as safetensors; the same arrays give the same bytes.
 
     Args:
         tensors: arrays by name.

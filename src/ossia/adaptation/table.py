@@ -134,7 +134,7 @@ def write_table(
     titles: Sequence[str] | None = None,
     extends: ItemTable | None = None,
 ) -> bytes:
-    """Quantise and write an item table.
+    """Quantize and write an item table.
 
     Args:
         folder: the table's folder; the caller makes it appear whole.
@@ -216,6 +216,6 @@ def _keep_rows(grid: Grid, older: ItemTable, ids: Sequence[str]) -> Grid:
 
 
 def _ancestors(table: ItemTable) -> tuple[OlderTable, ...]:
-    """List a table and everything that it extends; a short id is enough to recognise one."""
+    """List a table and everything that it extends; a short id is enough to recognize one."""
     older = tuple(OlderTable(short.hex(), rows) for short, rows in table.extends.items())
     return (OlderTable(table.id[:16].hex(), len(table)), *older)

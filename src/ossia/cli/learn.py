@@ -6,6 +6,7 @@ data lay; everything else that a run must remember is the library's.
 """
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -234,7 +235,7 @@ def parse_settings(settings: list[str]) -> dict[str, object]:
         UsageError: one has no equals sign, or is said of a group and inside of it.
 
     Example:
-        >>> parse_settings(["dim=16", "loss=bce", "distillation.top=50", "distillation.weight=0.7"])
+        >>> parse_settings(["dim=16", "loss=bce", "distillation.top=50", "distillation.weight=.7"])
         {'dim': 16, 'loss': 'bce', 'distillation': {'top': 50, 'weight': 0.7}}
     """
     read: dict[str, object] = {}
@@ -249,11 +250,16 @@ def parse_settings(settings: list[str]) -> dict[str, object]:
             if not isinstance(found, dict):
                 raise UsageError(f"--set: expected {group} once, got {group} and {name}")
             inside = found
-        try:
-            inside[last] = msgspec.json.decode(text.encode())
-        except msgspec.DecodeError:
-            inside[last] = text
+        inside[last] = _value(text)
     return read
+
+
+def _value(text: str) -> object:
+    """Read a value as JSON, or .5 as people write it, or else as text."""
+    try:
+        return msgspec.json.decode(re.sub(r"^(-?)\.", r"\g<1>0.", text))
+    except msgspec.DecodeError:
+        return text
 
 
 def make_recipe(kind: type[Recipe], wanted: dict[str, object]) -> Recipe:

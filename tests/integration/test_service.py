@@ -2,13 +2,8 @@
 
 import json
 import signal
-import socket
-import subprocess
-import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,35 +14,6 @@ from ossia.adaptation import Base, encode_profile, make_profile
 from ossia.adaptation.keys import TrustedKeys
 from ossia.device import Session, open_session
 from ossia.service.tokens import enrolment_message
-
-PROGRAM = "from ossia.cli import main; main()"
-
-
-@contextmanager
-def serving(base: Path, data: Path) -> Iterator[tuple[subprocess.Popen, str]]:
-    """Run `ossia serve` until the block ends; it is killed if it has not stopped by then."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    words = ["serve", str(base), "--data", str(data), "--port", str(port)]
-    server = subprocess.Popen([sys.executable, "-c", PROGRAM, *words], stderr=subprocess.PIPE, text=True)
-    try:
-        wait_for(f"http://127.0.0.1:{port}", server)
-        yield server, f"http://127.0.0.1:{port}"
-    finally:
-        server.kill()
-        server.wait()
-
-
-def wait_for(url: str, server: subprocess.Popen) -> None:
-    for _ in range(600):
-        assert server.poll() is None, server.stderr.read()
-        try:
-            with urllib.request.urlopen(f"{url}/health", timeout=1):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError("the service did not begin within a minute")
 
 
 def post(url: str, document: dict, token: str = "") -> dict:
@@ -76,7 +42,9 @@ def receive(session: Session, told: dict) -> Session:
     return session
 
 
-def test_a_device_goes_on_after_the_service_was_stopped_and_after_it_was_killed(house, ask: dict, tmp_path: Path) -> None:
+def test_a_device_goes_on_after_the_service_was_stopped_and_after_it_was_killed(
+    house, serving, ask: dict, tmp_path: Path
+) -> None:
     key = Ed25519PrivateKey.generate()
     with serving(house.base, tmp_path) as (server, url):
         known = enroll(url, key)

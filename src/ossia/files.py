@@ -8,6 +8,7 @@ What that needs of the operating system is a `Disk`. A test, or a simulator, han
 on it is the very function that runs on a device.
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -79,9 +80,15 @@ class Disk:
 
         Args:
             folder: the folder.
+
+        Raises:
+            OSError: the medium failed.
         """
-        with suppress(OSError):
+        try:
             _flush(folder)
+        except OSError as error:
+            if error.errno not in CANNOT:
+                raise
 
     def remove(self, path: Path) -> None:
         """Remove a file, if it is there.
@@ -129,6 +136,9 @@ class Disk:
         return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
+CANNOT = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR}
+"""What file systems answer that have no flush for folders, or none for us; anything else means that a promise can't be given."""
+
 DISK = Disk()
 
 
@@ -142,7 +152,7 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o644, disk: Disk = DISK
         disk: what writes.
 
     Raises:
-        OSError: the disk refused; `path` is then what it was.
+        OSError: the disk refused; `path` is then what it was, or, if only its folder could not be flushed, what it was to be.
     """
     write_parts(path, (data,), mode=mode, disk=disk)
 

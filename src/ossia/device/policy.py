@@ -35,14 +35,14 @@ class Situation:
         served: when the last payload came; None: never.
         clicks: since then.
         drift: computes 1 − cosine between the profile of now and the one last sent; 1 before the first.
-        spent: bytes of bodies, both ways, in the last day.
+        spent: counts bytes of bodies, both ways, in the last day.
     """
 
     now: int
     served: int | None
     clicks: int
     drift: Callable[[], float]
-    spent: int
+    spent: Callable[[], int]
 
 
 Policy: TypeAlias = Callable[[Situation], bool]
@@ -110,7 +110,7 @@ def within_budget(situation: Situation, *, policy: Policy, bytes_a_day: int) -> 
     Returns:
         whether it may.
     """
-    return situation.spent < bytes_a_day and policy(situation)
+    return situation.spent() < bytes_a_day and policy(situation)
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def parse_policy(text: str) -> Policy:
         UsageError: anything else.
 
     Example:
-        >>> parse_policy("periodic:60")(Situation(now=100, served=50, clicks=9, drift=float, spent=0))
+        >>> parse_policy("periodic:60")(Situation(now=100, served=50, clicks=9, drift=float, spent=int))
         False
     """
     words, _, limit = text.partition(",bytes:")

@@ -146,6 +146,19 @@ class Resident:
         shown = [table.ids[rows[place]] if ids is None else ids[place] for place in places]
         return Shown(tuple(shown), tuple(ranking.scores.tolist()), self._ranks(now))
 
+    def wants(self, now: int) -> bool:
+        """Tell whether the policy would ask, if it were not for waits.
+
+        Args:
+            now: seconds since 1970.
+
+        Returns:
+            whether it would.
+        """
+        asking = self.kept.asking
+        spent = partial(bytes_since, self.kept.log, now, DAY_S)
+        return self.settings.policy(Situation(now, asking.served, asking.clicks, self._drift, spent))
+
     def ask(self, now: int, random: Random) -> tuple["Resident", Request] | None:
         """Say what to ask, if it is time to ask.
 
@@ -157,7 +170,7 @@ class Resident:
             the device, to be kept before the request leaves, and the request; None: not now.
         """
         asking, backoff = self.kept.asking, self.settings.backoff
-        if self.session is None or not backoff.due(now, asking.not_before) or not self.settings.policy(self._situation(now)):
+        if self.session is None or not backoff.due(now, asking.not_before) or not self.wants(now):
             return None
         failures = asking.failures + 1
         asking = _with(asking, failures=failures, not_before=now + backoff.wait(failures, random.random()))
@@ -236,11 +249,6 @@ class Resident:
             held = {each.data for each in session.payloads}
             kept = msgspec.structs.replace(kept, payloads=tuple(each for each in kept.payloads if each.data in held))
         return replace(self, kept=kept, session=session)
-
-    def _situation(self, now: int) -> Situation:
-        """Say what a policy may look at."""
-        asking = self.kept.asking
-        return Situation(now, asking.served, asking.clicks, self._drift, bytes_since(self.kept.log, now, DAY_S))
 
     def _drift(self) -> float:
         """Tell how far the user's state has turned since the profile that was sent last."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random, SystemRandom
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias, runtime_checkable
 
 from ossia.adaptation.base import Base
 from ossia.adaptation.payload import largest_payload
@@ -74,22 +74,42 @@ class End:
 Event: TypeAlias = Click | Heard | End
 
 
+@runtime_checkable
+class Carrier(Protocol):
+    """Who takes requests away."""
+
+    def send(self, request: Request) -> None:
+        """Take a request, and return at once.
+
+        Args:
+            request: what to send.
+        """
+        ...
+
+
 class Device:
     """The loop around a device's rules.
 
     Args:
         keeper: holds its value and its folder.
+        carrier: takes its requests away; None: it is offline.
         top: how many items a ranking shows.
         clock: seconds since 1970.
         random: draws waits and noise.
     """
 
     def __init__(
-        self, keeper: Keeper, *, top: int = 10, clock: Callable[[], float] = time.time, random: Random | None = None
+        self,
+        keeper: Keeper,
+        carrier: Carrier | None = None,
+        *,
+        top: int = 10,
+        clock: Callable[[], float] = time.time,
+        random: Random | None = None,
     ) -> None:
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._keeper, self._top, self._clock, self._random = keeper, top, clock, random or SystemRandom()
-        self._courier: Courier | None = None
+        self._carrier = carrier
         self._under_way = False
 
     @property
@@ -109,7 +129,7 @@ class Device:
             UsageError: no such address.
         """
         most = REPLY.size + largest_payload(base) + 4 * MOST_CANDIDATES + base.table.grid.q.size + 4 * len(base.table)
-        self._courier = Courier(
+        self._carrier = Courier(
             url, lambda request, answer: self.events.put(Heard(request, answer)), most_bytes=most, deadline_s=deadline_s
         )
 
@@ -124,16 +144,16 @@ class Device:
         """
         end = float("inf")
         while time.monotonic() < end:
-            yield from self._ask()
+            yield from self.wake()
             if end < float("inf") and not self._under_way:
                 return
             event = self._next(end)
             if isinstance(event, End):
                 end = time.monotonic() + linger_s
             elif isinstance(event, Click):
-                event.answer(self._click(event.item))
+                event.answer(self.click(event.item))
             elif isinstance(event, Heard):
-                yield self._hear(event)
+                yield self.hear(event)
 
     def _next(self, end: float) -> Event | None:
         """Wait for an event, or until it is time to look at the clock."""
@@ -142,8 +162,15 @@ class Device:
         except queue.Empty:
             return None
 
-    def _click(self, item: str) -> Ranked:
-        """Keep a click, and rank."""
+    def click(self, item: str) -> Ranked:
+        """Keep a click, and rank.
+
+        Args:
+            item: its id; empty: only rank.
+
+        Returns:
+            what came of it.
+        """
         after = self.resident.observe(item) if item else self.resident
         known, fault = after is not self.resident, ""
         try:
@@ -152,9 +179,13 @@ class Device:
             fault = str(error.strerror or error)
         return Ranked(item, known, self.resident.rank(None, self._top, int(self._clock())), fault)
 
-    def _ask(self) -> Iterator[str]:
-        """Hand a request to the courier, if it is time for one."""
-        if self._courier is None or self._under_way:
+    def wake(self) -> Iterator[str]:
+        """Hand a request to the carrier, if it is time for one.
+
+        Yields:
+            what the disk refused.
+        """
+        if self._carrier is None or self._under_way:
             return
         asked = self.resident.ask(int(self._clock()), self._random)
         if asked is None:
@@ -164,11 +195,18 @@ class Device:
         except OSError as error:  # what can't be put into the log does not leave
             yield f"not asked, for the disk refused the log: {error.strerror or error}"
             return
-        self._courier.send(asked[1])
+        self._carrier.send(asked[1])
         self._under_way = True
 
-    def _hear(self, heard: Heard) -> Receipt | str:
-        """Judge an answer, and keep what came of it."""
+    def hear(self, heard: Heard) -> Receipt | str:
+        """Judge an answer, and keep what came of it.
+
+        Args:
+            heard: the answer.
+
+        Returns:
+            what became of the ask, or what the disk refused.
+        """
         self._under_way = False
         after, receipt = self.resident.answer(heard.request, heard.answer, int(self._clock()), self._random)
         try:

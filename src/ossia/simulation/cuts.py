@@ -1,7 +1,7 @@
 """Every write point of a device's store, cut: what is found afterwards is what was there before or what was to be there.
 
     before ── commit, cut at step s ──► crash ──► load   ∈ {before, after}
-    before ── commit, step s fails  ──► load             ∈ {before, after}, and what the caller was told is true
+    before ── commit, step s fails  ──► load             ∈ {before, after}
     before ── commit ──► crash ──► load                  = after: what was acknowledged is there
 
 Each cut is drawn several times, for what survives of unflushed bytes and names is chance.
@@ -31,7 +31,7 @@ class Verdict:
     Attributes:
         cuts: how often the power was cut, or a call failed.
         torn: states that are neither the one before nor the one after, or can't be read.
-        lost: commits that were acknowledged and are not there, or were refused and are.
+        lost: commits that were acknowledged and are not there.
     """
 
     cuts: int
@@ -112,5 +112,4 @@ def _judge(home: Home, before: Kept, after: Kept, told: str) -> str:
         return "torn"
     data = None if found is None else encode_kept(found)
     state = {encode_kept(before): "old", encode_kept(after): "new"}.get(data or b"", "torn")
-    lost = (told, state) in {("yes", "old"), ("no", "new")}
-    return "lost" if lost else state
+    return "lost" if (told, state) == ("yes", "old") else state

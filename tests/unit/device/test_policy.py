@@ -14,7 +14,7 @@ NOW, YEAR = 1_800_000_000, 365 * 86_400
 
 
 def situation(served: int | None = NOW - 100, clicks: int = 3, drift: float = 0.2, spent: int = 500) -> Situation:
-    return Situation(NOW, served, clicks, lambda: drift, spent)
+    return Situation(NOW, served, clicks, lambda: drift, lambda: spent)
 
 
 @pytest.mark.parametrize(

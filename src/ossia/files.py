@@ -152,7 +152,7 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o644, disk: Disk = DISK
         disk: what writes.
 
     Raises:
-        OSError: the disk refused; `path` is then what it was, or, if only its folder could not be flushed, what it was to be.
+        OSError: the disk refused; `path` is what it was, or what it was to be if only its folder could not be flushed.
     """
     write_parts(path, (data,), mode=mode, disk=disk)
 

@@ -29,10 +29,11 @@ from ossia.cli.logs import prepare
 from ossia.cli.output import say
 from ossia.cli.resident import device
 from ossia.cli.serve import serve
+from ossia.cli.simulate import simulate
 from ossia.cli.study import study
 from ossia.errors import OssiaError
 
-COMMANDS = (prepare, describe, train, publish, profile, personalize, inspect, rerank, export, evaluate, serve)
+COMMANDS = (prepare, describe, train, publish, profile, personalize, inspect, rerank, export, evaluate, serve, simulate)
 EXTRAS = {
     "torch": "train",
     "polars": "train",

@@ -1,7 +1,7 @@
 """The cloud in a simulated world: the service's own rules, without its sockets, threads and files.
 
-Tokens, enrolment, the judgement of asks, sequences before signatures, payloads and refusals are `ossia.service`'s. The store is a
-dictionary that survives the cloud's death, as the real one does; the queue is a count of asks in this second.
+Tokens, enrolment, the judgement of asks, sequences before signatures, payloads and refusals are `ossia.service`'s. The store is
+a dictionary that survives the cloud's death, as the real one does; the queue is a count of asks in this second.
 """
 
 from collections import Counter
@@ -130,9 +130,7 @@ class Cloud:
         ask = msgspec.json.decode(request.body, type=Enrolment)
         device = check_enrolment(bytes.fromhex(ask.public), ask.at, bytes.fromhex(ask.signature), now)
         sequence = self.store.take_in(device)
-        return msgspec.json.encode(
-            Enrolled(device=device.hex(), token=self.tokens.make(device, now), sequence=sequence)
-        )
+        return msgspec.json.encode(Enrolled(device=device.hex(), token=self.tokens.make(device, now), sequence=sequence))
 
     def _issue(self, request: Request, now: int) -> bytes:
         """Make a payload, and remember it, to know the true ones from others."""

@@ -3,6 +3,7 @@
 A simulator that finds nothing proves nothing, until it is known what it would find. Each fault replaces one function or method
 for the time of a run; nothing of the world around it knows.
 """
+# ruff: noqa: ARG001 - a fault takes what the rule takes, and does without some of it
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager

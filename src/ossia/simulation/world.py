@@ -3,8 +3,8 @@
 One queue of events in the order of their time; one source of chance, drawn from the seed. Two runs of one seed are the same
 to the last byte, and their digests, over every event and what came of it, are equal.
 
-    always        requests and replies are lost; replies are replayed, misdelivered, changed, cut; the power fails, at any step of
-                  a write too; a write is refused; machines start again
+    always        requests and replies are lost; replies are replayed, misdelivered, changed, cut; machines start again; the
+                  power fails in the middle of a write, or a write is refused
     sometimes     partitions of hours; a device's clock is wrong by up to 400 days, for hours
     once          the cloud is dead for six hours, and in the middle of it a crowd clicks in the same second; personalizers do
                   harm for four hours; a new base comes, damaged on some devices
@@ -131,7 +131,9 @@ class World:
         if lost < 0.04:
             self._deliver(phone, request, NO_ANSWER, PATIENCE_S)
             return
-        self._deliver(phone, request, self.mischief.tamper(phone.index, request, answer), LATENCY_S * (1 + self.random.random()))
+        self._deliver(
+            phone, request, self.mischief.tamper(phone.index, request, answer), LATENCY_S * (1 + self.random.random())
+        )
 
     def _deliver(self, phone: Phone, request: Request, answer: Answer, after_s: float) -> None:
         """Bring an answer, unless the process that asked is gone by then."""
@@ -194,18 +196,28 @@ class World:
 
     def _spoil(self, begin: float) -> None:
         """Let personalizers do harm for four hours."""
-        self.at(begin, "spoil", lambda: str(self.cloud.spoil(True)))
-        self.at(begin + 4 * HOUR_S, "mend", lambda: str(self.cloud.spoil(False)))
+        self.at(begin, "spoil", partial(self._set_harm, True))
+        self.at(begin + 4 * HOUR_S, "mend", partial(self._set_harm, False))
 
     def _release(self, begin: float) -> None:
         """Publish another base; devices take it up within hours, and on some it is damaged at first."""
-        self.at(begin, "release", lambda: str(setattr(self.cloud, "release", 1)))
+        self.at(begin, "release", self._publish)
         for phone in self.phones:
             when = begin + self.random.uniform(0, 3 * HOUR_S)
             if self.random.random() < 0.1:
                 self.at(when, "damage", partial(phone.move, None))
                 self.at(when + self.random.uniform(0.5, 1.5) * HOUR_S, "update", partial(phone.move, self.bases[0]))
             self.at(when + 2 * HOUR_S, "update", partial(phone.move, self.bases[1]))
+
+    def _set_harm(self, harmful: bool) -> str:
+        """Release personalizers that do harm, or mended ones."""
+        self.cloud.spoil(harmful)
+        return str(harmful)
+
+    def _publish(self) -> str:
+        """Serve another base from now on."""
+        self.cloud.release = 1
+        return self.cloud.base.id.hex()
 
     def _skew(self, phone: Phone, begin: float) -> None:
         """Set a device's clock wrong, and right again."""

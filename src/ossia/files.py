@@ -137,7 +137,7 @@ class Disk:
 
 
 CANNOT = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR}
-"""What file systems answer that have no flush for folders, or none for us; anything else means that a promise can't be given."""
+"""What file systems answer that have no flush for folders, or none for us; anything else means that nothing is promised."""
 
 DISK = Disk()
 

@@ -68,7 +68,7 @@ def _worlds(seeds: range, devices: int, days: float, cloudless: bool, out: Path 
         broken += [f"seed {report.seed}: {report.broken}"] if report.broken else []
         if out is not None:
             with out.open("ab") as file:
-                file.write(msgspec.json.encode(asdict(report) | {"devices": devices, "days": days, "seconds": spent}) + b"\n")
+                file.write(msgspec.json.encode(vars(report) | {"devices": devices, "days": days, "seconds": spent}) + b"\n")
     result = {
         "worlds": len(left), "devices": devices, "days": days, "events": counts.total(), "counts": dict(counts),
         "seconds_per_world": seconds / len(left) if left else None, "digests": digests, "broken": broken,

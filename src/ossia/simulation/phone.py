@@ -231,7 +231,7 @@ class Phone:
             return False
         return self.reachable and self._tried < self.expected
 
-    def starved(self, limit_s: float) -> bool:
+    def starved(self, limit_s: int) -> bool:
         """Tell whether it was not served for too long, though nothing kept it.
 
         Args:

@@ -7,6 +7,8 @@ from random import Random
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ossia.adaptation import Adaptation, Base, encode_payload
 from ossia.adaptation.enrolment import device_of, enrolment_message
@@ -180,6 +182,22 @@ def test_whatever_comes_instead_changes_no_ranking_and_the_device_waits(base: Ba
     assert shown(after) == shown(before)
     assert (after.kept.highest, after.kept.payloads) == (5, before.kept.payloads)
     assert (after.kept.asking.failures, after.kept.asking.not_before >= NOW + BAD[case].retry_after_s) == (1, True)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    status=st.sampled_from([0, 200, 200, 401, 409, 500, 503]),
+    body=st.binary(max_size=300),
+    after=st.integers(0, 10**9),
+    kind=st.sampled_from(["ask", "enroll", "erase"]),
+)
+def test_no_answer_at_all_raises_or_moves_a_ranking(base: Base, status: int, body: bytes, after: int, kind: str) -> None:
+    before = new(base, token="t0").observe("item-4")
+    resident, receipt = before.answer(Request(kind, "POST", "/"), Answer(status, body, after), NOW, Random(0))
+    assert not receipt.accepted
+    assert receipt.reason
+    assert shown(resident) == shown(before)
+    assert resident.kept.asking.not_before <= NOW + 2 * 3600
 
 
 def test_waits_grow_up_to_the_cap_and_one_success_ends_them(base: Base, clicked: Resident) -> None:

@@ -118,6 +118,9 @@ def _shared(base: Base) -> Tensors:
     popularity = np.empty(len(base.table), np.float32)
     popularity[base.table.popularity] = -np.arange(len(base.table), dtype=np.float32)
     tensors = {"items.values": base.table.grid.q, "items.scales": base.table.grid.scales, "items.popularity": popularity}
+    if (tail := base.table.tail) is not None:
+        floats = {"tail.codewords": tail.codewords.astype(np.float32), "tail.rotation": tail.rotation.astype(np.float32)}
+        tensors |= {"tail.codes": tail.codes, **floats}
     for name, grid in base.grids.items():
         tensors |= {f"{name}.values": grid.q, f"{name}.scales": grid.scales}
     return tensors | dict(base.floats)

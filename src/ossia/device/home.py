@@ -7,6 +7,7 @@ memory and on the disk, and the caller hears of it. So a device and its disk nev
 is there after a power cut. Old or new, never mixed: the file takes its name in one step.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -37,8 +38,9 @@ class Home:
         Raises:
             ArtifactError: the file is damaged.
         """
-        for name in self._half_written():
-            self._disk.wipe(self.folder / name)
+        with suppress(OSError):  # a disk that can't sweep can still be read
+            for name in self._half_written():
+                self._disk.wipe(self.folder / name)
         try:
             data = self._disk.read(self.folder / FILE)
         except FileNotFoundError:
@@ -73,12 +75,13 @@ class Keeper:
 
     Args:
         home: its folder.
-        resident: its value as it is now; it is written if the disk has another.
+        resident: its value as it is now; it is written if the disk takes it.
     """
 
     def __init__(self, home: Home, resident: Resident) -> None:
         self._home, self.resident = home, resident
-        home.commit(resident.kept)
+        with suppress(OSError):  # nothing is acknowledged yet, and a device with a full disk ranks all the same
+            home.commit(resident.kept)
 
     def take(self, after: Resident) -> None:
         """Go on with a new value, once the disk has it.

@@ -205,8 +205,8 @@ def test_on_a_full_disk_rankings_go_on_and_nothing_leaves_that_the_log_could_not
     base: Base, tmp_path: Path, serve
 ) -> None:
     service, disk = serve(friendly(base)), Full()
-    lives = Device(Keeper(Home(tmp_path, disk), open_resident(new_kept(SECRET), base, SETTINGS)), top=5)
     disk.full = True
+    lives = Device(Keeper(Home(tmp_path, disk), open_resident(new_kept(SECRET), base, SETTINGS)), top=5)
     lives.connect(service.url, base)
     ranked, told = live(lives, ["item-4", "item-17"])
     assert [each.fault for each in ranked] == ["No space left on device"] * 2

@@ -98,12 +98,12 @@ def cli() -> Callable[..., Said]:
 
 
 @contextlib.contextmanager
-def serve(base: Path, data: Path) -> Iterator[tuple[subprocess.Popen, str]]:
+def serve(base: Path, data: Path, *options: str) -> Iterator[tuple[subprocess.Popen, str]]:
     """Run `ossia serve` until the block ends; it is killed if it has not stopped by then."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    words = ["serve", str(base), "--data", str(data), "--port", str(port)]
+    words = ["serve", str(base), "--data", str(data), "--port", str(port), *options]
     server = subprocess.Popen([sys.executable, "-c", PROGRAM, *words], stderr=subprocess.PIPE, text=True)
     try:
         wait_for(f"http://127.0.0.1:{port}", server)
@@ -125,7 +125,7 @@ def wait_for(url: str, server: subprocess.Popen) -> None:
 
 
 @pytest.fixture(scope="session")
-def serving() -> Callable[[Path, Path], contextlib.AbstractContextManager[tuple[subprocess.Popen[str], str]]]:
+def serving() -> Callable[..., contextlib.AbstractContextManager[tuple[subprocess.Popen[str], str]]]:
     """`ossia serve` as a process."""
     return serve
 

@@ -131,7 +131,7 @@ def widths(
         list[str] | None, typer.Option("--lesson", help="What to train; repeatable. A wrong name lists them all.")
     ] = None,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Of each lesson, from the run's weights on.")] = 3,
-    lr: Annotated[float, typer.Option("--lr", help="Adam's step size in the lessons.")] = 5e-4,
+    lr: Annotated[float, typer.Option("--lr", help="Adam's step size in the lessons.")] = 1e-3,
     as_json: JsonOption = False,
 ) -> None:
     """Is one master as good at 2 bits as a model trained for 2 bits? Each run trained on for all widths, and for 2 alone.

@@ -137,7 +137,7 @@ def address(array: np.ndarray | None) -> ctypes.c_void_p:
     if array is None:
         return ctypes.c_void_p(None)
     if array.flags.writeable and array.flags.c_contiguous:  # a third of the time of `array.ctypes`, which counts in every call
-        return ctypes.c_void_p(ctypes.addressof(NOTHING.from_buffer(array)))
+        return ctypes.c_void_p(ctypes.addressof(NOTHING.from_buffer(array.data)))
     return ctypes.c_void_p(array.ctypes.data)
 
 

@@ -84,11 +84,11 @@ class Issuer:
         adaptations = self.personalizer.allocate_many(
             [orders[index].ask.profile for index in good], [plan for plan in plans if isinstance(plan, Plan)]
         )
-        answers: list[Reply | Exception] = [plan if isinstance(plan, Exception) else _unknown() for plan in plans]
-        for index, sequence, adaptation in zip(good, sequences.result(PATIENCE_S), adaptations, strict=True):
-            if sequence is not None:
-                answers[index] = self._reply(orders[index], sequence, adaptation)
-        return answers
+        issued = dict(zip(good, zip(sequences.result(PATIENCE_S), adaptations, strict=True), strict=True))
+        return [
+            self._reply(order, *issued[index]) if isinstance(plan, Plan) else plan
+            for index, (order, plan) in enumerate(zip(orders, plans, strict=True))
+        ]
 
     def candidates(self, profile: Profile, count: int, block: frozenset[int]) -> Int32[np.ndarray, " shown"]:
         """Find the base's own best rows for a user, exactly.
@@ -126,8 +126,10 @@ class Issuer:
         except BudgetError as error:
             return error
 
-    def _reply(self, order: Order, sequence: int, adaptation: Adaptation) -> Reply:
-        """Encode and sign."""
+    def _reply(self, order: Order, sequence: int | None, adaptation: Adaptation) -> Reply | RequestError:
+        """Encode and sign, for a device that is enrolled."""
+        if sequence is None:
+            return _unknown()
         ask, signer = order.ask, self.signer
         payload = encode_payload(
             self.base,

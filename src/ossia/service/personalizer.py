@@ -103,7 +103,9 @@ class Personalizer:
         for profile in profiles:
             if profile.values.shape != (self.manifest.profile_dim,):
                 raise UsageError(f"profile: expected {self.manifest.profile_dim} values, got {profile.values.shape}")
-        answers: Any = self._session.run(None, {"profiles": np.stack([profile.state for profile in profiles])})[0]
+        scales = np.array([profile.scale for profile in profiles], np.float32)
+        states = np.stack([profile.values for profile in profiles]) * scales[:, None]  # each profile's `state`
+        answers: Any = self._session.run(None, {"profiles": states})[0]
         assert answers.shape == (len(profiles), self.base.channels), f"{len(profiles)} requests, answers {answers.shape}"
         return np.asarray(answers, np.float32)
 

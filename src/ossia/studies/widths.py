@@ -61,7 +61,7 @@ class Settings:
 
     lessons: tuple[str, ...] = (ALONE, "search")
     epochs: int = 3
-    lr: float = 5e-4
+    lr: float = 1e-3
 
     def check(self) -> None:
         """Refuse a lesson that there is not.

@@ -330,7 +330,7 @@ def train_epoch(
             raise UsageError(
                 f"epoch {len(earlier)}: expected a finite loss, got {step.loss}; a smaller lr than {recipe.lr} may help"
             )
-        blend(average, model, keep_at(recipe.averaging, before + step.index), rows)
+        blend(average, model, keep_at(recipe.averaging, before + step.index, young=not recipe.start), rows)
         losses.append(step.loss)
     if rows:
         rows.catch_up_all()

@@ -90,9 +90,9 @@ def memorize(data: Dataset, widths: Widths | None) -> dict[int, float]:
     backbone = BACKBONES["sasrec"](data.items, dim=8, **KINDS["sasrec"], dropout=0.0)
     batch, generator = a_batch(backbone, data)
     loss = next_item_loss("full_softmax", proposal=Proposal.from_counts(torch.ones(data.items).long(), 0.0), negatives=1)
-    path, optimizer = WidthPath(widths or Widths()), torch.optim.Adam(backbone.parameters(), lr=0.03)
+    path, optimizer = WidthPath(widths or Widths()), torch.optim.Adam(backbone.parameters(), lr=0.01)
     minimized = path.along(loss) if widths else loss
-    for _ in range(60):
+    for _ in range(150):
         optimizer.zero_grad()
         minimized(backbone, batch, generator).backward()
         if widths and widths.delay > 1:

@@ -28,11 +28,13 @@ from ossia.cli.learn import publish, train
 from ossia.cli.logs import prepare
 from ossia.cli.output import say
 from ossia.cli.release import release
+from ossia.cli.resident import device
 from ossia.cli.serve import serve
+from ossia.cli.simulate import simulate
 from ossia.cli.study import study
 from ossia.errors import OssiaError
 
-COMMANDS = (prepare, describe, train, publish, profile, personalize, inspect, rerank, export, evaluate, serve)
+COMMANDS = (prepare, describe, train, publish, profile, personalize, inspect, rerank, export, evaluate, serve, simulate)
 EXTRAS = {
     "torch": "train",
     "polars": "train",
@@ -60,6 +62,7 @@ for command in COMMANDS:
     app.command()(command)
 bench.command("engine")(engine)
 app.add_typer(bench, name="bench")
+app.add_typer(device, name="device")
 app.add_typer(keys, name="keys")
 app.add_typer(release, name="release")
 app.add_typer(study, name="study")

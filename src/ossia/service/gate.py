@@ -43,15 +43,24 @@ class Gate(HttpToolsProtocol):
         self._watch: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
-        """Take what came from the network."""
+        """Take what came from the network.
+
+        Args:
+            data: some bytes of the stream.
+        """
         if self._answer is not None:
             self._held += data
             self.transport.pause_reading()
         elif not (data.startswith(START) and self._idle and self._take(data)):
+            self._seen = self.loop.time()
             super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Work for nobody who has gone."""
+        """Work for nobody who has gone.
+
+        Args:
+            exc: why the connection ended; None: the caller closed it.
+        """
         if self._answer is not None:
             self._answer.cancel()
         if self._watch is not None:
@@ -76,18 +85,22 @@ class Gate(HttpToolsProtocol):
 
     @property
     def _idle(self) -> bool:
-        """Whether nothing of an earlier request is left: neither a part of it to come nor an answer to give."""
-        return not self._midway and (self.cycle is None or self.cycle.response_complete)
+        """Whether nothing of an earlier request is left: no part of it to come, no answer to give, none that nobody reads."""
+        done = self.cycle is None or self.cycle.response_complete
+        return done and not self._midway and not self.flow.write_paused
 
     def _take(self, data: bytes) -> bool:
         """Answer an ask or put it into the queue; False for what is not one whole ask that is in order."""
         found = read_whole(data)
         if found is None:
             return False
+        self._unset_keepalive_if_required()  # uvicorn's timer; `_look` is ours
+        self._begun = self._seen = self.loop.time()
+        if self._watch is None:
+            self._watch = self.loop.call_later(self.timeout_keep_alive, self._look)
         if (refusal := self._service.refuse()) is not None:
             self.transport.write(refusal)
             return True
-        self._begun = self.loop.time()
         try:
             self._answer = self._service.enter(*found)
         except OssiaError:
@@ -105,8 +118,6 @@ class Gate(HttpToolsProtocol):
         if self._closing:
             self.transport.close()
             return
-        if self._watch is None:
-            self._watch = self.loop.call_later(self.timeout_keep_alive, self._look)
         if self._held:
             data, self._held = self._held, b""
             self.transport.resume_reading()

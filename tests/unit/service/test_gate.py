@@ -212,6 +212,33 @@ def test_a_connection_that_is_quiet_is_closed() -> None:
     scene(play, keep_alive=1)
 
 
+def test_a_connection_that_is_used_stays_open_whatever_was_asked_on_it_before() -> None:
+    async def play(service: Service, _server: uvicorn.Server, line: socket.socket) -> None:
+        await send(line, b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert await read(line, 1) == [b"asgi "]
+        for number in range(8):
+            await asyncio.sleep(0.3)
+            service.full = number % 2 == 0
+            await send(line, ask(b"one"))
+            assert await read(line, 1) == [b"full" if service.full else b"gate one"]
+
+    scene(play, keep_alive=1)
+
+
+def test_answers_do_not_pile_up_for_one_who_does_not_read_them() -> None:
+    async def play(service: Service, server: uvicorn.Server, line: socket.socket) -> None:
+        service.full = True
+        service.refuse = lambda: response(bytes(200_000))  # type: ignore[method-assign]
+        for _ in range(100):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(send(line, ask(b"one")), 0.01)
+            await asyncio.sleep(0.001)
+        (connection,) = server.server_state.connections
+        assert connection.transport.get_write_buffer_size() < 1_000_000
+
+    scene(play)
+
+
 @pytest.mark.parametrize(
     "bytes_",
     [ask(b"one")[:-1], ask(b"one") + b"x", ask(b"one", "connection: close"), ask(b"one", "content-length: 3"),

@@ -26,6 +26,23 @@ Refusal: TypeAlias = Literal[
 """Every reason for which a device refuses a payload, as one word: a log, a metric or a program can count on it."""
 
 
+ReleaseRefusal: TypeAlias = Literal[
+    "malformed",
+    "another_role",
+    "forged",
+    "rollback",
+    "frozen",
+    "mixed",
+    "oversized",
+    "too_slow",
+    "missing",
+    "other_bytes",
+    "extraneous",
+    "not_a_base",
+]
+"""Every reason for which a device refuses a release or its metadata, as one word; `docs/releases.md` says when."""
+
+
 class OssiaError(Exception):
     """The parent of every error that this library raises on purpose."""
 
@@ -60,6 +77,26 @@ class PayloadError(OssiaError):
     exit_code: ClassVar[int] = 5
 
     def __init__(self, message: str, refusal: Refusal = "malformed") -> None:
+        """Say what is wrong.
+
+        Args:
+            message: where, what was expected, what came.
+            refusal: the same in one word.
+        """
+        super().__init__(message)
+        self.refusal = refusal
+
+
+class ReleaseError(OssiaError):
+    """Release metadata, or files of a release, that a device does not take. It goes on with what it had.
+
+    Attributes:
+        refusal: why, in one word; the message says it in a sentence.
+    """
+
+    exit_code: ClassVar[int] = 7
+
+    def __init__(self, message: str, refusal: ReleaseRefusal) -> None:
         """Say what is wrong.
 
         Args:

@@ -3,58 +3,186 @@
 A plain write that is killed half-way leaves a torn file behind (99 times in 150 when we tried). Everything that ossia writes
 goes to a temporary neighbor first, is flushed to the disk, and then takes its name in one step; the folder is flushed
 after it, so that the name survives a power cut too.
+
+What that needs of the operating system is a `Disk`. A test, or a simulator, hands in one that is cut off at any step; what runs
+on it is the very function that runs on a device.
 """
 
+import errno
 import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ossia.errors import UsageError
 
 
-def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+class Disk:
+    """What writing whole needs of an operating system."""
+
+    def open_new(self, folder: Path, prefix: str) -> tuple[int, Path]:
+        """Make a file with a name of its own, readable by its owner alone; a missing folder is made too.
+
+        Args:
+            folder: where.
+            prefix: how its name begins.
+
+        Returns:
+            descriptor and path.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=folder, prefix=prefix)
+        return descriptor, Path(name)
+
+    def write(self, descriptor: int, data: bytes | memoryview) -> None:
+        """Append bytes, all of them.
+
+        Args:
+            descriptor: of an open file.
+            data: what to write.
+        """
+        left = memoryview(data).cast("B") if len(data) else memoryview(b"")
+        while left:
+            left = left[os.write(descriptor, left) :]
+
+    def flush(self, descriptor: int) -> None:
+        """Force a file's bytes to the medium.
+
+        Args:
+            descriptor: of an open file.
+        """
+        os.fsync(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        """Close a file.
+
+        Args:
+            descriptor: of an open file.
+        """
+        os.close(descriptor)
+
+    def replace(self, path: Path, target: Path, mode: int) -> None:
+        """Give a file another name in one step; what had that name is gone.
+
+        Args:
+            path: the file.
+            target: its new name.
+            mode: who may read it from now on.
+        """
+        path.chmod(mode)  # mkstemp makes 0600, which a second service user could not read
+        path.replace(target)
+
+    def flush_folder(self, folder: Path) -> None:
+        """Force a folder's entries to the medium; some file systems can't, and then the rename alone must do.
+
+        Args:
+            folder: the folder.
+
+        Raises:
+            OSError: the medium failed.
+        """
+        try:
+            _flush(folder)
+        except OSError as error:
+            if error.errno not in CANNOT:
+                raise
+
+    def remove(self, path: Path) -> None:
+        """Remove a file, if it is there.
+
+        Args:
+            path: the file.
+        """
+        path.unlink(missing_ok=True)
+
+    def wipe(self, path: Path) -> None:
+        """Overwrite a file with zeros, as far as a file system lets one, and remove it.
+
+        Args:
+            path: the file.
+        """
+        with path.open("r+b") as file:
+            file.write(bytes(path.stat().st_size))
+            file.flush()
+            os.fsync(file.fileno())
+        path.unlink()
+
+    def read(self, path: Path) -> bytes:
+        """Read a whole file.
+
+        Args:
+            path: the file.
+
+        Returns:
+            its bytes.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        return path.read_bytes()
+
+    def names(self, folder: Path) -> list[str]:
+        """List what is in a folder.
+
+        Args:
+            folder: the folder; it may be missing.
+
+        Returns:
+            names, sorted.
+        """
+        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+CANNOT = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR}
+"""What file systems answer that have no flush for folders, or none for us; anything else means that nothing is promised."""
+
+DISK = Disk()
+
+
+def write_whole(path: Path, data: bytes, *, mode: int = 0o644, disk: Disk = DISK) -> None:
     """Write `data` to `path` in one step: a reader sees the old bytes or the new ones, never a part.
 
     Args:
         path: where to write; its folder is made if it is missing.
         data: the file's whole content.
         mode: who may read it; 0o600 for a secret.
+        disk: what writes.
 
     Raises:
-        OSError: the disk refused; `path` is then what it was.
+        OSError: the disk refused; `path` is what it was, or what it was to be if only its folder could not be flushed.
     """
-    write_parts(path, (data,), mode=mode)
+    write_parts(path, (data,), mode=mode, disk=disk)
 
 
-def write_parts(path: Path, parts: Iterable[bytes | memoryview], *, mode: int = 0o644) -> None:
+def write_parts(path: Path, parts: Iterable[bytes | memoryview], *, mode: int = 0o644, disk: Disk = DISK) -> None:
     """Write a file that need not be in memory as a whole, in one step all the same.
 
     Args:
         path: where to write; its folder is made if it is missing.
         parts: the file's content, in order.
         mode: who may read it.
+        disk: what writes.
 
     Raises:
         OSError: the disk refused; `path` is then what it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, fresh = disk.open_new(path.parent, f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        try:
             for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(mode)  # mkstemp makes 0600, which a second service user could not read
-        Path(name).replace(path)
+                disk.write(descriptor, part)
+            disk.flush(descriptor)
+        finally:
+            disk.close(descriptor)
+        disk.replace(fresh, path, mode)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong first is what the caller must hear
+            disk.remove(fresh)
         raise
-    _flush_folder(path.parent)
+    disk.flush_folder(path.parent)
 
 
 @contextmanager
@@ -83,7 +211,7 @@ def folder_whole(path: Path, *, replace: bool = False) -> Iterator[Path]:
         _swap_in(fresh, path)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    _flush_folder(path.parent)
+    DISK.flush_folder(path.parent)
 
 
 def sha256_file(path: Path) -> str:
@@ -120,11 +248,3 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _flush_folder(path: Path) -> None:
-    """Force a folder's entries to the disk; some file systems can't, and then the rename alone must do."""
-    try:
-        _flush(path)
-    except OSError:
-        return

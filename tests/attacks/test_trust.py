@@ -1,16 +1,13 @@
 """Attacks on a device that trusts one key: each is refused by its own name, and each check is missed when it is taken out."""
 
-import ast
-import inspect
-import types
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
+from taking_out import without
 
 from ossia.adaptation import Adaptation, Base, encode_payload
 from ossia.adaptation import payload as payload_module
@@ -166,49 +163,10 @@ CHECKED_IN = (
 )
 
 
-class _TakeOut(ast.NodeTransformer):
-    """Replaces `raise PayloadError(…, refusal)` by nothing."""
-
-    def __init__(self, refusal: str) -> None:
-        self.refusal = refusal
-
-    def visit_Raise(self, node: ast.Raise) -> ast.stmt:
-        told = [each.value for each in getattr(node.exc, "args", []) if isinstance(each, ast.Constant)]
-        return ast.copy_location(ast.Pass(), node) if self.refusal in told else node
-
-
-def mutate(function: Callable, refusal: str) -> types.CodeType:
-    """Compile a function without the checks of one name."""
-    inner = inspect.unwrap(function)
-    module = ast.parse(Path(inner.__code__.co_filename).read_text("utf-8"))
-    code = compile(ast.fix_missing_locations(_TakeOut(refusal).visit(module)), inner.__code__.co_filename, "exec")
-    pending = [code]
-    while pending:
-        each = pending.pop()
-        if each.co_qualname == inner.__code__.co_qualname and each is not code:
-            return each
-        pending += [const for const in each.co_consts if isinstance(const, types.CodeType)]
-    raise AssertionError(f"{inner.__qualname__} was not found in its own file")
-
-
-@contextmanager
-def without(refusal: str) -> Iterator[None]:
-    """Take the checks of one name out of the running program."""
-    inner = [inspect.unwrap(function) for function in CHECKED_IN]
-    kept = [each.__code__ for each in inner]
-    try:
-        for each, function in zip(inner, CHECKED_IN, strict=True):
-            each.__code__ = mutate(function, refusal)
-        yield
-    finally:
-        for each, code in zip(inner, kept, strict=True):
-            each.__code__ = code
-
-
 @pytest.mark.parametrize("attack", [attack for attack, (refusal, _) in ATTACKS.items() if refusal != "malformed"])
 def test_no_attack_is_refused_by_its_name_when_its_check_is_taken_out(scene: Scene, attack: str) -> None:
     refusal = ATTACKS[attack][0]
-    with without(refusal):
+    with without(refusal, CHECKED_IN):
         try:
             found = outcome(scene, attack)
         except Exception as error:  # a device without the check may fail in any way
@@ -220,7 +178,7 @@ def test_no_attack_is_refused_by_its_name_when_its_check_is_taken_out(scene: Sce
 @pytest.mark.parametrize("refusal", ["forged", "revoked_key", "outlived_key", "another_device", "expired", "replayed"])
 def test_what_a_thief_gains_without_a_check_is_the_ranking(scene: Scene, refusal: str) -> None:
     attack = next(name for name, (named, _) in ATTACKS.items() if named == refusal and "byte" not in name)
-    with without(refusal):
+    with without(refusal, CHECKED_IN):
         assert outcome(scene, attack) is None
 
 

@@ -3,7 +3,12 @@
 import contextlib
 import io
 import json
-from collections.abc import Callable
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +16,7 @@ import pytest
 
 from ossia.cli import main
 
+PROGRAM = "from ossia.cli import main; main()"
 SHAPE = ["--set", "dim=16", "--set", "length=8", "--set", "hidden=32", "--set", "blocks=1"]
 
 
@@ -89,3 +95,42 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
 def cli() -> Callable[..., Said]:
     """The command line."""
     return run
+
+
+@contextlib.contextmanager
+def serve(base: Path, data: Path, *options: str) -> Iterator[tuple[subprocess.Popen, str]]:
+    """Run `ossia serve` until the block ends; it is killed if it has not stopped by then."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = ["serve", str(base), "--data", str(data), "--port", str(port), *options]
+    server = subprocess.Popen([sys.executable, "-c", PROGRAM, *words], stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for(f"http://127.0.0.1:{port}", server)
+        yield server, f"http://127.0.0.1:{port}"
+    finally:
+        server.kill()
+        server.wait()
+
+
+def wait_for(url: str, server: subprocess.Popen) -> None:
+    for _ in range(600):
+        assert server.poll() is None, server.stderr.read()
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=1):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("the service did not begin within a minute")
+
+
+@pytest.fixture(scope="session")
+def serving() -> Callable[..., contextlib.AbstractContextManager[tuple[subprocess.Popen[str], str]]]:
+    """`ossia serve` as a process."""
+    return serve
+
+
+@pytest.fixture(scope="session")
+def program() -> list[str]:
+    """The command line as a process: the words before its own."""
+    return [sys.executable, "-c", PROGRAM]

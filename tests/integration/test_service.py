@@ -3,14 +3,9 @@
 import asyncio
 import json
 import signal
-import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,35 +18,6 @@ from ossia.adaptation.request import Ask, decode_reply, encode_ask
 from ossia.device import Session, open_session
 from ossia.service.tokens import enrolment_message
 from ossia.types import Budget
-
-PROGRAM = "from ossia.cli import main; main()"
-
-
-@contextmanager
-def serving(base: Path, data: Path, *options: str) -> Iterator[tuple[subprocess.Popen, str]]:
-    """Run `ossia serve` until the block ends; it is killed if it has not stopped by then."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    words = ["serve", str(base), "--data", str(data), "--port", str(port), *options]
-    server = subprocess.Popen([sys.executable, "-c", PROGRAM, *words], stderr=subprocess.PIPE, text=True)
-    try:
-        wait_for(f"http://127.0.0.1:{port}", server)
-        yield server, f"http://127.0.0.1:{port}"
-    finally:
-        server.kill()
-        server.wait()
-
-
-def wait_for(url: str, server: subprocess.Popen) -> None:
-    for _ in range(600):
-        assert server.poll() is None, server.stderr.read()
-        try:
-            with urllib.request.urlopen(f"{url}/health", timeout=1):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError("the service did not begin within a minute")
 
 
 def post(url: str, document: dict, token: str = "") -> dict:
@@ -80,7 +46,9 @@ def receive(session: Session, told: dict) -> Session:
     return session
 
 
-def test_a_device_goes_on_after_the_service_was_stopped_and_after_it_was_killed(house, ask: dict, tmp_path: Path) -> None:
+def test_a_device_goes_on_after_the_service_was_stopped_and_after_it_was_killed(
+    house, serving, ask: dict, tmp_path: Path
+) -> None:
     key = Ed25519PrivateKey.generate()
     with serving(house.base, tmp_path) as (server, url):
         known = enroll(url, key)
@@ -122,7 +90,7 @@ async def flood(port: int, request: bytes, lines: int, each: int) -> list[tuple[
     return [told for line in await asyncio.gather(*(one() for _ in range(lines))) for told in line]
 
 
-def test_a_flood_gets_an_answer_each_and_nothing_is_left_behind(house, tmp_path: Path) -> None:
+def test_a_flood_gets_an_answer_each_and_nothing_is_left_behind(house, serving, tmp_path: Path) -> None:
     base = Base.load(house.base)
     profile = make_profile(np.ones(base.manifest.shape["dim"], np.float32), base.manifest.profile_clip)
     ask = encode_ask(Ask(base.id[:16], base.table.id[:16], Budget(), profile))

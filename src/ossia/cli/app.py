@@ -2,7 +2,7 @@
 
     0     done
     1     the machine refused (disk, permission), or an ossia error without a class of its own
-    2     usage · 3  data · 4  artifact · 5  payload · 6  budget        (`ossia.errors`)
+    2     usage · 3  data · 4  artifact · 5  payload · 6  budget · 7  release        (`ossia.errors`)
     130   interrupted
 
 A message without a traceback means: something given to us is wrong, and the message says what. A traceback means a fault
@@ -27,11 +27,14 @@ from ossia.cli.keys import keys
 from ossia.cli.learn import publish, train
 from ossia.cli.logs import prepare
 from ossia.cli.output import say
+from ossia.cli.release import release
+from ossia.cli.resident import device
 from ossia.cli.serve import serve
+from ossia.cli.simulate import simulate
 from ossia.cli.study import study
 from ossia.errors import OssiaError
 
-COMMANDS = (prepare, describe, train, publish, profile, personalize, inspect, rerank, export, evaluate, serve)
+COMMANDS = (prepare, describe, train, publish, profile, personalize, inspect, rerank, export, evaluate, serve, simulate)
 EXTRAS = {
     "torch": "train",
     "polars": "train",
@@ -44,6 +47,8 @@ EXTRAS = {
     "uvicorn": "serve",
     "starlette": "serve",
     "prometheus_client": "serve",
+    "securesystemslib": "release",
+    "tuf": "release",
 }
 
 app = typer.Typer(
@@ -57,7 +62,9 @@ for command in COMMANDS:
     app.command()(command)
 bench.command("engine")(engine)
 app.add_typer(bench, name="bench")
+app.add_typer(device, name="device")
 app.add_typer(keys, name="keys")
+app.add_typer(release, name="release")
 app.add_typer(study, name="study")
 
 
@@ -88,9 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OssiaError as error:
         _fail(str(error), error.exit_code)
     except ModuleNotFoundError as error:
-        if error.name not in EXTRAS:
+        if (package := (error.name or "").split(".")[0]) not in EXTRAS:
             raise
-        _fail(f"expected {error.name}, which is not installed here; it comes with ossia[{EXTRAS[error.name]}]", 2)
+        _fail(f"expected {package}, which is not installed here; it comes with ossia[{EXTRAS[package]}]", 2)
     except OSError as error:
         _fail(f"{error.filename or 'system'}: {error.strerror or error}", 1)
 

@@ -1,4 +1,10 @@
-"""The keys that sign payloads, on the command line: keys make, rotate, revoke, list."""
+"""Keys on the command line: keys make, rotate, revoke, list. Those that sign payloads, and with --role those behind releases.
+
+ossia keys make KEYS                                          signs payloads: an online list, `KEYS/keys.json`
+ossia keys make OFFLINE --role root                           one more private key, which counts once a root says so
+ossia keys rotate OFFLINE --role root --repository REPO       new keys for the role, by a new root; the old are void
+ossia keys revoke OFFLINE 1a2b3c4d --role root --repository REPO     the same for one of them
+"""
 
 import time
 from collections.abc import Iterator
@@ -20,39 +26,67 @@ DaysOption: TypeAlias = Annotated[
     float, typer.Option("--days", min=0.01, max=10_000, help="How long the key lives; no payload of it lives longer.")
 ]
 
-keys = typer.Typer(
-    name="keys", help="The keys that sign payloads; devices trust KEYS/keys.json and nothing else of it.", no_args_is_help=True
-)
+RoleOption: TypeAlias = Annotated[str, typer.Option("--role", help="payload, or one behind releases: root, targets, online.")]
+RepositoryOption: TypeAlias = Annotated[
+    Path | None, typer.Option("--repository", metavar="REPO", help="With --role: where the new keys are published.")
+]
+MoreKeysOption: TypeAlias = Annotated[
+    list[Path] | None, typer.Option("--keys", metavar="FOLDER", help="With --role: more folders of keys that must sign.")
+]
+
+keys = typer.Typer(name="keys", help="Keys that sign payloads, and keys behind releases.", no_args_is_help=True)
 
 
 @keys.command()
-def make(folder: KeysArgument, days: DaysOption = 90, as_json: JsonOption = False) -> None:
-    """Make a folder with one key.
+def make(folder: KeysArgument, days: DaysOption = 90, role: RoleOption = "payload", as_json: JsonOption = False) -> None:
+    """Make a folder with one key that signs payloads; or with --role one more key behind releases.
 
     Example: ossia keys make keys --days 90
     """
-    _tell(folder, make_keys(folder, _expiry(days)), as_json)
+    if role == "payload":
+        _tell(folder, make_keys(folder, _expiry(days)), as_json)
+        return
+    from ossia.service.release_keys import make_release_key
+
+    made = make_release_key(folder, role).public_key.keyid
+    answer({"role": role, "id": made}, [f"{made[:16]}  {role}"], as_json=as_json)
 
 
 @keys.command()
-def rotate(folder: KeysArgument, days: DaysOption = 90, as_json: JsonOption = False) -> None:
-    """Add a key that signs from now on; the older ones are trusted until they expire.
+def rotate(
+    folder: KeysArgument,
+    days: DaysOption = 90,
+    role: RoleOption = "payload",
+    repository: RepositoryOption = None,
+    more: MoreKeysOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a key that signs payloads from now on; or with --role replace all keys of the role by a new root.
 
     Example: ossia keys rotate keys
     """
-    _tell(folder, rotate_keys(folder, _expiry(days)), as_json)
+    if role == "payload":
+        _tell(folder, rotate_keys(folder, _expiry(days)), as_json)
+    else:
+        _replace(folder, role, repository, more, None, as_json)
 
 
 @keys.command()
 def revoke(
     folder: KeysArgument,
-    key: Annotated[str, typer.Argument(metavar="ID", help="Eight hexadecimal digits, as `list` shows them.")],
+    key: Annotated[str, typer.Argument(metavar="ID", help="The hexadecimal digits that `list` or `make` shows.")],
+    role: RoleOption = "payload",
+    repository: RepositoryOption = None,
+    more: MoreKeysOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a key back for good: devices that have the new list refuse whatever it ever signed.
+    """Take a key back for good: whatever it ever signed is refused. With --role a new key takes its place.
 
     Example: ossia keys revoke keys 1a2b3c4d
     """
+    if role != "payload":
+        _replace(folder, role, repository, more, key, as_json)
+        return
     try:
         number = int(key, 16)
     except ValueError:
@@ -67,6 +101,18 @@ def list_keys(folder: KeysArgument, as_json: JsonOption = False) -> None:
     Example: ossia keys list keys
     """
     _tell(folder, read_keys(folder / LIST), as_json)
+
+
+def _replace(folder: Path, role: str, repo: Path | None, more: list[Path] | None, only: str | None, as_json: bool) -> None:
+    """Replace keys behind releases."""
+    from ossia.service.release_keys import ROLES, load_keyring
+    from ossia.service.repository import replace_keys
+
+    if repo is None or role not in ROLES:
+        raise UsageError(f"keys: expected --repository, and a role of payload, {', '.join(ROLES)}, got {repo} and {role!r}")
+    edition = replace_keys(repo, load_keyring([folder, *(more or [])]), folder, role, int(time.time()), only=only)
+    ids = edition.root.roles["timestamp" if role == "online" else role].keyids
+    answer({"role": role, "root": edition.root.version, "ids": ids}, [f"{key[:16]}  {role}" for key in ids], as_json=as_json)
 
 
 def _expiry(days: float) -> int:

@@ -16,30 +16,38 @@ table, digest, signature. The session judges whether a well-formed payload is wa
     clock       issued ≤ now + CLOCK_TOLERANCE, and now < expiry
     sequence    above the highest that was ever accepted: a replay, or an older payload that comes late, is refused
 
-One that runs out while in force gives way to the base itself; its sequence stays the highest. To outlive a restart, an app
-keeps the history, the bytes last accepted and `highest`; then it opens a session at `highest − 1` and receives the bytes again.
-A session fetches nothing and holds no keys: `verify` does.
+The last two that were accepted are held. What ranks is the newer one until it runs out, then the older one, then the base, and
+for a user without history what is popular. A `guard` drops a payload that ranks the user's own clicks worse than the base does.
+Whatever becomes of a payload, its sequence stays the highest.
+
+To outlive a restart, an app keeps the history, the payloads' bytes and `highest`, and says `resume`: `ossia.device.resident`
+does that. A session fetches nothing and holds no keys: `verify` does.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
 
 import numpy as np
-from jaxtyping import Int, Int32
+from jaxtyping import Float32, Int, Int32
 
 from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.base import Base
 from ossia.adaptation.payload import ANY_DEVICE, Header, Payload, Verify, decode_payload
 from ossia.adaptation.profile import make_profile
 from ossia.device.forward import usable_history
+from ossia.device.guard import Guard
 from ossia.device.ranking import Ranking, rerank
-from ossia.device.runtimes import StateRanker, choose_runtime
+from ossia.device.runtimes import Runtime, StateRanker, choose_runtime
 from ossia.errors import PayloadError, Refusal, UsageError
 from ossia.types import Candidates, History, Profile
 
 CLOCK_TOLERANCE: Final = 300
 """Seconds by which the sender's clock may be ahead of ours before its payload counts as one from the future."""
+
+HELD: Final = 2
+"""Payloads that a session holds: the one that came last, and the one before it."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +55,16 @@ class Receipt:
     """What became of the bytes that arrived.
 
     Attributes:
-        accepted: whether they are in force from now on.
+        accepted: whether they are a payload that is wanted; it is in force from now on unless the guard dropped it.
         reason: why not, in a sentence; empty if they are.
         refusal: why not, in a word; None if they are.
+        dropped: whether the guard dropped it on arrival.
     """
 
     accepted: bool
     reason: str = ""
     refusal: Refusal | None = None
+    dropped: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +73,29 @@ class Version:
 
     base: Base
     adaptation: Adaptation
-    runtime: str
+    runtime: Runtime
 
     @cached_property
     def ranker(self) -> StateRanker:
         """Return the folded weights, ready to rank."""
-        return choose_runtime(self.runtime)(self.base, self.adaptation)
+        return self.runtime(self.base, self.adaptation)
+
+
+@dataclass(frozen=True, eq=False)
+class Accepted:
+    """A payload that was accepted.
+
+    Attributes:
+        version: the base as it makes it.
+        header: what it said of itself.
+        data: its bytes, to be kept over a restart.
+        evidence: what the guard knows of it: losses of the user's last clicks, in bits, oldest first.
+    """
+
+    version: Version
+    header: Header
+    data: bytes = field(repr=False)
+    evidence: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,21 +106,31 @@ class Session:
         plain: the base as published.
         device_id: 16 bytes.
         history: known items only, oldest first, at most the model's length: what it can't read is not kept.
-        own: the base with the accepted adaptation; None before the first.
-        header: what that adaptation's payload said of itself.
+        payloads: what was accepted and not dropped, newest first, at most `HELD`.
         highest: the highest sequence ever accepted; 0 before the first.
         allow_unsigned: whether payloads without a signature are accepted.
         verify: checks signatures.
+        guard: drops payloads that do harm; None: nobody does.
     """
 
     plain: Version
     device_id: bytes
     history: History
-    own: Version | None = None
-    header: Header | None = None
+    payloads: tuple[Accepted, ...] = ()
     highest: int = 0
     allow_unsigned: bool = False
     verify: Verify | None = field(default=None, repr=False)
+    guard: Guard | None = None
+
+    @property
+    def own(self) -> Version | None:
+        """Return the base as the newest payload makes it; None without one."""
+        return self.payloads[0].version if self.payloads else None
+
+    @property
+    def header(self) -> Header | None:
+        """Return what the newest payload says of itself; None without one."""
+        return self.payloads[0].header if self.payloads else None
 
     @property
     def base(self) -> Base:
@@ -111,15 +148,28 @@ class Session:
         """
         if not 0 <= item < len(self.base.table):
             return self
-        return replace(self, history=_readable(self.base, np.append(self.history, np.int32(item))))
+        after = replace(self, history=_readable(self.base, np.append(self.history, np.int32(item))))
+        if self.guard is None or not self.payloads:
+            return after
+        first = self.payloads[0]
+        seen = self.guard.remember(
+            first.evidence, first.version.ranker, self.plain.ranker, len(self.base.table), self.history, item
+        )
+        return after._guarded((replace(first, evidence=seen), *self.payloads[1:]))
 
-    def profile(self) -> Profile:
+    def profile(self, noise: Float32[np.ndarray, " dim"] | None = None) -> Profile:
         """Return what may leave the device: the base's own user state, clipped, at 8 bits.
+
+        Args:
+            noise: added to the clipped state, which is then clipped again; None: nothing is added.
 
         Returns:
             the profile; zeros with scale 0 for an empty history. The adaptation in force has no part in it.
         """
-        return make_profile(self.plain.ranker.state(self.history), self.base.manifest.profile_clip)
+        clip, state = np.float32(self.base.manifest.profile_clip), self.plain.ranker.state(self.history)
+        if noise is not None:
+            state = np.clip(state, -clip, clip) + noise
+        return make_profile(state, float(clip))
 
     def receive(self, data: bytes, now: int) -> tuple["Session", Receipt]:
         """Judge bytes that arrived, and put them in force if they are a payload that is wanted.
@@ -136,7 +186,27 @@ class Session:
             self._check_wanted(payload.header, now)
         except PayloadError as error:
             return self, Receipt(False, str(error), error.refusal)
-        return self._accept(payload), Receipt(True)
+        arrived = self._accepted(payload, data)
+        after = replace(self, highest=payload.header.sequence)._guarded((arrived, *self.payloads))
+        return after, Receipt(True, dropped=not any(each.data is data for each in after.payloads))
+
+    def resume(self, kept: Sequence[bytes]) -> "Session":
+        """Take up what was accepted before a restart. The clock has no say: it may be wrong, and come right later.
+
+        Args:
+            kept: the payloads' bytes, newest first.
+
+        Returns:
+            the session with those that still decode: one for another base, or of a key revoked since, is left out.
+        """
+        held = []
+        for data in kept[:HELD]:
+            try:
+                payload = decode_payload(self.base, data, allow_unsigned=self.allow_unsigned, verify=self.verify)
+            except PayloadError:
+                continue
+            held.append(self._accepted(payload, data))
+        return self._guarded(tuple(held))
 
     def rank(
         self,
@@ -165,7 +235,7 @@ class Session:
         return rerank(self.in_force(now).ranker, self.history, candidates, k, block=block, allow=allow)
 
     def in_force(self, now: int) -> Version:
-        """Tell what ranks at a time: the accepted adaptation until its expiry, the base before and after.
+        """Tell what ranks at a time: the newest payload that has not run out, or the base.
 
         Args:
             now: seconds since 1970.
@@ -173,9 +243,7 @@ class Session:
         Returns:
             the version of the base.
         """
-        if self.own is None or self.header is None or now >= self.header.expiry:
-            return self.plain
-        return self.own
+        return next((each.version for each in self.payloads if now < each.header.expiry), self.plain)
 
     def _check_wanted(self, header: Header, now: int) -> None:
         """Raise PayloadError for a well-formed payload that is not for us, not for now, or not new."""
@@ -190,10 +258,20 @@ class Session:
         if header.sequence <= self.highest:
             raise PayloadError(f"sequence: expected above {self.highest}, got {header.sequence}", "replayed")
 
-    def _accept(self, payload: Payload) -> "Session":
-        """Put a payload in force."""
-        own = replace(self.plain, adaptation=payload.adaptation)
-        return replace(self, own=own, header=payload.header, highest=payload.header.sequence)
+    def _accepted(self, payload: Payload, data: bytes) -> Accepted:
+        """Make ready what a payload holds, and judge it by the history so far."""
+        version = replace(self.plain, adaptation=payload.adaptation)
+        accepted = Accepted(version, payload.header, data)
+        if self.guard is None:
+            return accepted
+        evidence = self.guard.look_back(version.ranker, self.plain.ranker, len(self.base.table), self.history)
+        return replace(accepted, evidence=evidence)
+
+    def _guarded(self, payloads: tuple[Accepted, ...]) -> "Session":
+        """Hold these payloads, less those in front that the guard condemns."""
+        while payloads and self.guard is not None and self.guard.condemns(payloads[0].evidence):
+            payloads = payloads[1:]
+        return replace(self, payloads=payloads[:HELD])
 
 
 def open_session(
@@ -202,9 +280,10 @@ def open_session(
     *,
     history: History | None = None,
     highest: int = 0,
-    runtime: str = "default",
+    runtime: str | Runtime = "default",
     allow_unsigned: bool = False,
     verify: Verify | None = None,
+    guard: Guard | None = None,
 ) -> Session:
     """Begin a session, or take one up again after a restart.
 
@@ -213,9 +292,10 @@ def open_session(
         device_id: 16 bytes.
         history: what the app kept, oldest first; None: nothing yet.
         highest: the highest sequence that was accepted before; keep it, or old payloads can be replayed.
-        runtime: a name in `RUNTIMES`; `default` is the engine, or numpy where it was not compiled.
+        runtime: a name in `RUNTIMES`, or a runtime; `default` is the engine, or numpy where it was not compiled.
         allow_unsigned: accept payloads that nobody signed.
         verify: checks signatures; without it signed payloads are refused.
+        guard: drops payloads that do harm; None: nobody does.
 
     Returns:
         the session.
@@ -223,12 +303,12 @@ def open_session(
     Raises:
         UsageError: no such runtime, or a device id that is not 16 bytes.
     """
-    choose_runtime(runtime)
+    chosen = choose_runtime(runtime) if isinstance(runtime, str) else runtime
     if len(device_id) != len(ANY_DEVICE):
         raise UsageError(f"device id: expected {len(ANY_DEVICE)} bytes, got {len(device_id)}")
     kept = _readable(base, history if history is not None else np.zeros(0, np.int32))
-    plain = Version(base, Adaptation(), runtime)
-    return Session(plain, device_id, kept, highest=highest, allow_unsigned=allow_unsigned, verify=verify)
+    plain = Version(base, Adaptation(), chosen)
+    return Session(plain, device_id, kept, highest=highest, allow_unsigned=allow_unsigned, verify=verify, guard=guard)
 
 
 def _readable(base: Base, history: History) -> Int32[np.ndarray, " kept"]:

@@ -4,7 +4,8 @@
     JSON for people               `ossia.service.surface`, described at /openapi.json
     GET  /v1/artifacts/SHA256     files of base and table, in ranges (`ossia.service.artifacts`)
     GET  /v1/keys                 the public keys that sign payloads
-    GET  /health  /metrics
+    GET  /v1/repository/PATH      releases under TUF (`ossia.service.repository`), where they are served
+    GET  /health  /metrics  /operator
 
 Asks that come in one piece are read by `ossia.service.gate`; `Service.enter` judges all of them. A full queue is told before
 the body is read, with 503 and Retry-After; a body that is too long or too slow is not waited for.
@@ -18,7 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from prometheus_client import Counter
@@ -28,15 +29,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from ossia.adaptation.base import Base
 from ossia.adaptation.payload import HEADER
 from ossia.adaptation.profile import decode_profile
-from ossia.adaptation.request import ASK, Ask, Reply, decode_ask, encode_reply
-from ossia.errors import UsageError
-from ossia.service.artifacts import files_of, serve_file
+from ossia.adaptation.request import ASK, MOST_CANDIDATES, Ask, Reply, decode_ask, encode_reply
+from ossia.adaptation.table import ItemTable
+from ossia.errors import OssiaError, UsageError
+from ossia.service.artifacts import files_of, serve_file, serve_release
 from ossia.service.batching import Batcher
-from ossia.service.faults import RequestError
+from ossia.service.bodies import read_body, read_document
+from ossia.service.guard import RENEW_EVERY_S, Guard
 from ossia.service.issue import Issuer, Order
+from ossia.service.issuers import Issuers
 from ossia.service.metrics import Metrics
+from ossia.service.operator import operator_page
 from ossia.service.responses import FAULT, OK, describe, json_response, on_the_wire, refusal_response
 from ossia.service.surface import (
     Enrolled,
@@ -46,20 +52,17 @@ from ossia.service.surface import (
     Health,
     Kept,
     Release,
+    Report,
+    Reported,
     SessionReply,
     SessionRequest,
-    Strict,
     openapi,
 )
 from ossia.service.tokens import Tokens, check_enrolment
 from ossia.types import Budget
 
-JSON_BYTES = 3_000_000  # of a body: ten thousand blocked ids of 256 characters, and some
-BODY_S = 5.0  # for a body to arrive
 BINARY = {"content-type": "application/octet-stream", "cache-control": "no-store"}
 LOGGER = logging.getLogger("uvicorn.error")
-
-Document = TypeVar("Document", bound=Strict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,22 +70,30 @@ class Service:
     """What the handlers share.
 
     Attributes:
-        issuer: makes payloads.
+        issuers: make payloads, for each base and table that devices may hold.
         tokens: tells devices apart.
         keys: the bytes of keys.json.
         personalizer: its name.
         batcher: the queue before the issuer.
         metrics: what the operator sees.
         clock: seconds since 1970.
+        guard: of the repository of releases; None: there is none here.
     """
 
-    issuer: Issuer
+    issuers: Issuers
     tokens: Tokens
     keys: bytes
     personalizer: str
     batcher: Batcher[Order, Reply]
     metrics: Metrics = field(default_factory=Metrics)
     clock: Callable[[], float] = time.time
+    guard: Guard | None = None
+    begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def issuer(self) -> Issuer:
+        """The issuer for what the service offers."""
+        return self.issuers.all[0]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Be the ASGI app."""
@@ -99,7 +110,7 @@ class Service:
             return
         try:
             token = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-            body = await read_body(receive, ASK.size + self.issuer.base.manifest.shape["dim"] + 4)
+            body = await read_body(receive, ASK.size + self._widest + 4)
             reply = encode_reply(await self.enter(token, body))
         except Exception as error:
             await self._fail(error)(scope, receive, send)
@@ -123,7 +134,8 @@ class Service:
         """
         now = int(self.clock())
         device = self.tokens.read(token.removeprefix(b"Bearer ").decode("latin-1"), now)
-        return self.batcher.put(Order(device, decode_ask(body, self.issuer.base.manifest.shape["dim"]), now))
+        dim = self.issuers.of(body[8:24], body[24:40]).base.manifest.shape["dim"]
+        return self.batcher.put(Order(device, decode_ask(body, dim), now))
 
     def refuse(self) -> bytes | None:
         """Refuse an ask before anything of it is judged: under a flood, what that costs is taken from those who are served.
@@ -170,6 +182,11 @@ class Service:
         self.metrics.respond("payload", 200)
         self.metrics.seconds.observe(seconds)
 
+    @cached_property
+    def _widest(self) -> int:
+        """How many values a profile has, at most."""
+        return max(issuer.base.manifest.shape["dim"] for issuer in self.issuers.all)
+
     def _fail(self, error: Exception) -> Response:
         """Turn what was raised into a response, and count it."""
         status, name = describe(error)
@@ -186,21 +203,23 @@ class Service:
 
     def _routes(self) -> list[Route]:
         """List the routes."""
-        files = files_of(self.issuer.base)
+        files = {address: path for issuer in self.issuers.all for address, path in files_of(issuer.base).items()}
 
         async def artifact(request: Request) -> Response:
             return await serve_file(request, files)
 
         return [
-            Route("/v1/devices", self._guard("devices", self._enroll), methods=["POST"]),
-            Route("/v1/devices", self._guard("devices", self._erase), methods=["DELETE"]),
+            Route("/v1/devices", self._guard("devices", self._devices), methods=["POST", "DELETE"]),
             Route("/v1/session", self._guard("session", self._session), methods=["POST"]),
             Route("/v1/feedback", self._guard("feedback", self._feedback), methods=["POST"]),
+            Route("/v1/guard", self._guard("guard", self._report), methods=["POST"]),
+            Route("/v1/repository/{path:path}", self._guard("repository", self._repository)),
             Route("/v1/release", self._guard("release", self._release)),
             Route("/v1/keys", self._guard("keys", self._keys)),
             Route("/v1/artifacts/{address}", self._guard("artifacts", artifact)),
             Route("/health", self._guard("health", self._health)),
             Route("/metrics", self._page),
+            Route("/operator", self._operator),
             Route("/openapi.json", self._openapi),
         ]
 
@@ -218,6 +237,10 @@ class Service:
 
         return guarded
 
+    async def _devices(self, request: Request) -> Enrolled | Erased:
+        """Take a device in, or forget it; one route, so that it says which methods it has."""
+        return await (self._enroll(request) if request.method == "POST" else self._erase(request))
+
     async def _enroll(self, request: Request) -> Enrolled:
         """Take a device in."""
         ask, now = await read_document(request, Enrolment), int(self.clock())
@@ -232,18 +255,43 @@ class Service:
 
     async def _session(self, request: Request) -> SessionReply:
         """Personalize, in JSON."""
-        device, base = self._device(request), self.issuer.base
-        ask = await read_document(request, SessionRequest)
+        device, ask = self._device(request), await read_document(request, SessionRequest)
+        held, base = self._held(ask)
         profile = decode_profile(bytes.fromhex(ask.profile), base.manifest.shape["dim"])
-        held = [bytes.fromhex(told)[:16] if told is not None else ours for told, ours in
-                ((ask.base, base.id[:16]), (ask.table, base.table.id[:16]))]  # fmt: skip
-        binary = Ask(held[0], held[1], Budget(**msgspec.structs.asdict(ask.budget)), profile, candidates=ask.candidates)
-        block = frozenset(base.table.row_of[item] for item in ask.block if item in base.table.row_of)
-        reply = await self.batcher.submit(Order(device, binary, int(self.clock()), block))
+        limits = Budget(**msgspec.structs.asdict(ask.budget))
+        wanted = ask.candidates or min(len(ask.offer), MOST_CANDIDATES)
+        binary = Ask(*held, limits, profile, rows=ask.rows, candidates=wanted)
+        reply = await self.batcher.submit(Order(device, binary, int(self.clock()), blocked_rows(base.table, ask)))
         self.metrics.payloads.inc()
         *_, sequence, _, expiry, _ = HEADER.unpack_from(reply.payload)
         shown = tuple(base.table.ids[row] for row in reply.candidates.tolist())
-        return SessionReply(payload=reply.payload.hex(), sequence=sequence, expiry=expiry, candidates=shown)
+        return SessionReply(
+            payload=reply.payload.hex(), sequence=sequence, expiry=expiry, candidates=shown, rows=reply.rows.hex()
+        )
+
+    def _held(self, ask: SessionRequest) -> tuple[tuple[bytes, bytes], Base]:
+        """Say which base and table a device holds, by short ids, and find the base; what is not said is what we offer."""
+        base_id = bytes.fromhex(ask.base)[:16] if ask.base is not None else self.issuer.base.id[:16]
+        table_id = bytes.fromhex(ask.table)[:16] if ask.table is not None else self.issuers.of(base_id, b"").base.table.id[:16]
+        return (base_id, table_id), self.issuers.of(base_id, table_id).base
+
+    async def _report(self, request: Request) -> Reported:
+        """Count what a device says of a release, and halt it if too many complain."""
+        device, told, now = self._device(request), await read_document(request, Report), int(self.clock())
+        if self.guard is None:
+            raise UsageError("release: expected reports where releases are served, but there are none here")
+        await asyncio.to_thread(self.guard.check, told.release)
+        counted = await asyncio.wrap_future(self.issuer.store.report(device, told.release, told.worse))
+        halted = await asyncio.to_thread(self.guard.judge, told.release, *counted, now)
+        if halted:
+            self.metrics.halts.inc()
+        return Reported(halted=halted)
+
+    async def _repository(self, request: Request) -> Response:
+        """Hand out releases: to a device that believes nothing but signatures."""
+        if self.guard is None:
+            return Response("release: expected a repository, but there is none here\n", 404, media_type="text/plain")
+        return await serve_release(request, self.guard.repo)
 
     async def _feedback(self, request: Request) -> Kept:
         """Keep what a user chose to tell."""
@@ -270,9 +318,21 @@ class Service:
         self.metrics.in_flight.set(self.batcher.in_flight)
         return Response(self.metrics.page(), media_type="text/plain; version=0.0.4")
 
+    async def _operator(self, _request: Request) -> Response:
+        """Show the operator how the service is."""
+        self.metrics.in_flight.set(self.batcher.in_flight)
+        store, base = self.issuer.store, self.issuer.base
+        facts = {"devices": f"{store.counts()['devices']:,}", "events of feedback": f"{store.counts()['feedback']:,}"}
+        facts |= {"base": f"{base.id.hex()[:12]}…", "table": f"{base.table.id.hex()[:12]}…, {len(base.table):,} rows"}
+        facts["bases and tables served"] = str(len(self.issuers.all))
+        rollout = self.guard.edition().rollout if self.guard is not None else None
+        page = operator_page(facts, self.metrics, rollout, store.reports(), time.monotonic() - self.begun)
+        return Response(page, media_type="text/html", headers={"cache-control": "no-store"})
+
     async def _openapi(self, _request: Request) -> Response:
         """Describe the JSON surface."""
-        return json_response(openapi())
+        lengths = {issuer.base.manifest.shape["dim"] + 4 for issuer in self.issuers.all}
+        return json_response(openapi(lengths.pop() if len(lengths) == 1 else None))
 
     def _device(self, request: Request) -> bytes:
         """Say which device asks."""
@@ -281,72 +341,35 @@ class Service:
 
     @asynccontextmanager
     async def _live(self, _app: Starlette) -> AsyncIterator[None]:
-        """Close queue and store when the server stops."""
+        """Keep the repository believed, and close queue and store when the server stops."""
+        renewing = asyncio.create_task(self._renew_for_ever())
         yield
+        renewing.cancel()
         self.batcher.close()
         await asyncio.to_thread(self.issuer.store.close)
 
-
-async def read_body(receive: Receive, most: int) -> bytes:
-    """Read a request's body.
-
-    Args:
-        receive: ASGI's.
-        most: bytes that it may have.
-
-    Returns:
-        the body.
-
-    Raises:
-        RequestError: it has more, did not arrive in time, or the caller went away.
-    """
-    task, late = asyncio.current_task(), []
-    assert task is not None, "a request is read in a task"
-
-    def give_up() -> None:  # by hand: `asyncio.timeout` takes 10 µs of a request's 200
-        late.append(True)
-        task.cancel()
-
-    timer = asyncio.get_running_loop().call_later(BODY_S, give_up)
-    try:
-        return await _collect(receive, most)
-    except asyncio.CancelledError:
-        if not late:
-            raise
-        task.uncancel()
-        raise RequestError(408, "too_slow", f"body: expected its end within {BODY_S:.0f} s") from None
-    finally:
-        timer.cancel()
+    async def _renew_for_ever(self) -> None:
+        """Look at the repository's timestamp every hour."""
+        while self.guard is not None:
+            try:
+                await asyncio.to_thread(self.guard.renew, int(self.clock()))
+            except (OssiaError, OSError) as error:  # payloads go on; the repository is the operator's to mend
+                LOGGER.error("repository: %s", error)
+            await asyncio.sleep(RENEW_EVERY_S)
 
 
-async def _collect(receive: Receive, most: int) -> bytes:
-    """Put a body's parts together."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise RequestError(408, "too_slow", "body: expected its end, but the caller went away")
-        body += message.get("body", b"")
-        if len(body) > most:
-            raise RequestError(413, "too_large", f"body: expected at most {most:,} bytes, got more")
-        if not message.get("more_body"):
-            return bytes(body)
-
-
-async def read_document(request: Request, document: type[Document]) -> Document:
-    """Read a JSON document.
+def blocked_rows(table: ItemTable, ask: SessionRequest) -> frozenset[int]:
+    """Say which rows must not be among the candidates: those blocked, and where there is an offer, all that it leaves out.
 
     Args:
-        request: with a body.
-        document: which kind is expected.
+        table: the device's.
+        ask: items by their own ids; those that the table does not know have no row.
 
     Returns:
-        the document.
-
-    Raises:
-        UsageError: not JSON, or another document; says where.
+        row numbers.
     """
-    try:
-        return msgspec.json.decode(await read_body(request.receive, JSON_BYTES), type=document)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise UsageError(f"body: {error}") from error
+    block = frozenset(table.row_of[item] for item in ask.block if item in table.row_of)
+    if not ask.offer:
+        return block
+    offered = {table.row_of[item] for item in ask.offer if item in table.row_of}
+    return block | (frozenset(range(len(table))) - offered)

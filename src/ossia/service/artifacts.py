@@ -5,13 +5,16 @@ a cache or a mirror in between gives it, it holds to the address: nothing here h
 """
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from ossia.adaptation.base import Base
 from ossia.adaptation.manifests import BaseManifest, TableManifest, read_manifest
+
+PARTS = ("metadata", "targets")
+"""Of a repository: what is in its folder beside them, such as a lock, is nobody's business."""
 
 FOREVER = "public, max-age=31536000, immutable"
 
@@ -49,3 +52,21 @@ async def serve_file(request: Request, files: Mapping[str, Path]) -> Response:
     if headers["etag"] in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     return FileResponse(files[address], headers=headers, media_type="application/octet-stream")
+
+
+async def serve_release(request: Request, repo: Path) -> Response:
+    """Answer with a file of a repository of releases.
+
+    Args:
+        request: GET or HEAD, with the file's path as its path parameter.
+        repo: the repository.
+
+    Returns:
+        200, 206, 304, 404 or 416. Only `timestamp.json` ever changes under its name.
+    """
+    path = PurePosixPath(request.path_params["path"])
+    plain = len(path.parts) > 1 and path.parts[0] in PARTS and not any(part.startswith(".") for part in path.parts)
+    if not plain or "\0" in str(path) or not (repo / path).is_file():
+        return Response("release: expected a file of the repository, got another\n", 404, media_type="text/plain")
+    cache = "no-cache" if path.name == "timestamp.json" else FOREVER
+    return FileResponse(repo / path, headers={"cache-control": cache}, media_type="application/octet-stream")

@@ -19,6 +19,7 @@ class Metrics:
         refusals: answers that were no payload, by reason.
         responses: all responses, by route and status.
         in_flight: asks that wait or are worked on.
+        halts: releases halted because devices complained.
         seconds: time from an ask's last byte to its answer.
     """
 
@@ -30,6 +31,7 @@ class Metrics:
             "ossia_responses", "Responses, by route and status.", ["route", "status"], registry=self.registry
         )
         self.in_flight = Gauge("ossia_in_flight", "Asks that wait or are worked on.", registry=self.registry)
+        self.halts = Counter("ossia_halts", "Releases halted because devices complained.", registry=self.registry)
         self.seconds = Histogram("ossia_payload_seconds", "From ask to answer.", buckets=BUCKETS_S, registry=self.registry)
         self._response = lru_cache(maxsize=1024)(lambda route, status: self.responses.labels(route, str(status)))
 

@@ -3,8 +3,8 @@
     DIR/service.db     devices, sequences, feedback, the secret of tokens
     DIR/keys/          signing keys, made with the first start
 
-One process and one base. It listens when everything is loaded and warm, and stops within five seconds of SIGTERM: no new
-requests, those in flight are answered, the store is closed.
+One process, one base, and those that some devices still hold. It listens when everything is loaded and warm, and stops within
+five seconds of SIGTERM: no new requests, those in flight are answered, the store is closed.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import gc
 import os
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -19,9 +20,13 @@ from typing import cast
 from ossia.adaptation.base import Base
 from ossia.service.app import Service
 from ossia.service.batching import Batcher
+from ossia.service.guard import Guard
 from ossia.service.issue import Issuer
+from ossia.service.issuers import Issuers
 from ossia.service.keychain import LIST, load_signer, make_keys
 from ossia.service.personalizer import Personalizer
+from ossia.service.release_keys import load_keyring
+from ossia.service.stateless import Stateless
 from ossia.service.store import Store
 from ossia.service.tokens import SECRET_BYTES, Tokens
 
@@ -31,7 +36,17 @@ SWITCH_S = 0.0005  # how long a batch may keep the loop from the interpreter: fa
 
 
 def open_service(
-    base: Path, data: Path, *, personalizer: str = "chord", batch: int = 32, waiting: int = 128, deadline_s: float = 1.0
+    base: Path,
+    data: Path,
+    *,
+    personalizer: str = "chord",
+    also: Sequence[Path] = (),
+    releases: Path | None = None,
+    online: Path | None = None,
+    stateless: bool = False,
+    batch: int = 32,
+    waiting: int = 128,
+    deadline_s: float = 1.0,
 ) -> Service:
     """Load everything that a service needs.
 
@@ -39,6 +54,10 @@ def open_service(
         base: a published base with a personalizer.
         data: the service's own folder; made if it is missing.
         personalizer: one of the base's.
+        also: bases, or the base with older tables, that some devices still hold.
+        releases: a repository to hand out, and to halt releases in.
+        online: the folder of its online key.
+        stateless: remember no device (`ossia.service.stateless`).
         batch: asks that are worked on together, at most.
         waiting: asks that may wait; more are refused.
         deadline_s: from an ask to its answer.
@@ -50,19 +69,20 @@ def open_service(
         ArtifactError: a file of the base, the store or the keys is missing or damaged.
         UsageError: the base has no such personalizer.
     """
-    loaded = Personalizer.load(Base.load(base), personalizer)
+    loaded = [Personalizer.load(Base.load(each), personalizer) for each in (base, *also)]
+    guard = None if releases is None else Guard(releases, load_keyring([] if online is None else [online]))
     keys, now = data / "keys", int(time.time())
     if not (keys / LIST).exists():
         make_keys(keys, now + KEY_LIFE_S)
     signer = load_signer(keys, now)
-    store = Store(data)
+    store = Stateless(data) if stateless else Store(data)
     secret = store.get("token_secret")
     if secret is None:
         secret = os.urandom(SECRET_BYTES)
         store.set("token_secret", secret).result()
-    issuer = Issuer(loaded, signer, store)
-    batcher = Batcher(issuer.issue, batch=batch, waiting=waiting, deadline_s=deadline_s)
-    return Service(issuer, Tokens(secret), (keys / LIST).read_bytes(), personalizer, batcher)
+    issuers = Issuers(tuple(Issuer(each, signer, store) for each in loaded))
+    batcher = Batcher(issuers.issue, batch=batch, waiting=waiting, deadline_s=deadline_s)
+    return Service(issuers, Tokens(secret), (keys / LIST).read_bytes(), personalizer, batcher, guard=guard)
 
 
 def run_service(service: Service, host: str, port: int) -> None:

@@ -2,7 +2,8 @@
 
     WAL, synchronous FULL     what was acknowledged survives kill −9 and a power cut
     one writer thread         takes whatever waits, runs it in one transaction, commits once, and then answers everybody
-    secure_delete             what is erased is overwritten with zeros; after an erasure the log is truncated too
+    VACUUM                    after an erasure the database is written anew and the log truncated. `secure_delete` alone is not
+                              enough: when SQLite moves rows between pages it leaves copies in what is free of a page
 
 One commit a row is bound by the disk's flush: some hundred a second. A *group* commit shares one flush among all who wait, and
 the more wait the more share it. A write that its own rules refuse (an unknown device) is refused before it has changed
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
 FILE = "service.db"
 LEAST_SQLITE = (3, 51, 3)
 GROUP = 1024  # writes that share one commit at most, so that the first of them does not wait for ever
+PRAGMAS = (
+    ("journal_mode", "WAL"),
+    ("synchronous", "FULL"),
+    ("secure_delete", "ON"),
+    ("foreign_keys", "ON"),
+    ("temp_store", "MEMORY"),  # a VACUUM's copy is nobody's on a disk
+)
 MIGRATIONS = (
     """
     CREATE TABLE device (
@@ -38,6 +46,12 @@ MIGRATIONS = (
     CREATE TABLE feedback (device BLOB NOT NULL REFERENCES device, at INTEGER NOT NULL, event BLOB NOT NULL);
     CREATE INDEX feedback_device ON feedback (device);
     CREATE TABLE setting (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE report (
+        release INTEGER NOT NULL, device BLOB NOT NULL REFERENCES device, worse INTEGER NOT NULL, PRIMARY KEY (release, device)
+    ) WITHOUT ROWID;
+    CREATE INDEX report_device ON report (device);
     """,
 )
 """Schema changes in order; `user_version` counts how many a file has seen. Never edit one that was released: add another."""
@@ -129,6 +143,28 @@ class Store:
         """
         return self._submit(partial(_add_feedback, device, at, events))
 
+    def report(self, device: bytes, release: int, worse: bool) -> "Future[tuple[int, int]]":
+        """Keep what a device says of a release; it has one voice, and the last one counts.
+
+        Args:
+            device: 16 bytes.
+            release: its number.
+            worse: whether it complains.
+
+        Returns:
+            how many devices reported on the release, and how many complain; UsageError for an unknown device.
+        """
+        return self._submit(partial(_report, device, release, worse))
+
+    def reports(self) -> dict[int, tuple[int, int]]:
+        """Count what devices say of releases.
+
+        Returns:
+            reports and complaints, by release.
+        """
+        found = self._read_all("SELECT release, count(*), sum(worse) FROM report GROUP BY release", ())
+        return {release: (count, worse) for release, count, worse in found}
+
     def erase(self, device: bytes) -> "Future[bool]":
         """Forget a device: its bytes are overwritten in the database and gone from the log when the answer comes.
 
@@ -150,7 +186,7 @@ class Store:
         Returns:
             nothing, when it is kept.
         """
-        return self._submit(partial(_set, name, value))
+        return self._submit(partial(set_setting, name, value))
 
     def get(self, name: str) -> bytes | None:
         """Read a setting.
@@ -186,12 +222,15 @@ class Store:
         return {"devices": devices, "feedback": feedback}
 
     def _read(self, statement: str, values: tuple[object, ...]) -> tuple | None:  # type: ignore[type-arg]
-        """Ask the reading connection for one row; apsw connections take one thread at a time."""
+        """Ask the reading connection for one row."""
+        return next(iter(self._read_all(statement, values)), None)
+
+    def _read_all(self, statement: str, values: tuple[object, ...]) -> list[tuple]:  # type: ignore[type-arg]
+        """Ask the reading connection; apsw connections take one thread at a time."""
         with self._guard:
             if self._closed:
                 raise UsageError("store: expected an open one, got one that was closed")
-            rows = self._reader.execute(statement, values).fetchall()
-        return rows[0] if rows else None
+            return list(self._reader.execute(statement, values))
 
     def _submit(self, write: Callable[["apsw.Connection"], Answer]) -> "Future[Answer]":
         """Hand a write to the writer."""
@@ -226,7 +265,7 @@ def _commit(connection: "apsw.Connection", group: Sequence[tuple[Write, "Future[
             connection.execute("ROLLBACK")
         outcomes = [error] * len(group)
     if any(isinstance(write, _Erasure) for write, _ in group):
-        fault = _truncate(connection)
+        fault = _write_anew(connection)
         outcomes = [
             fault or told if isinstance(write, _Erasure) else told for (write, _), told in zip(group, outcomes, strict=True)
         ]
@@ -234,9 +273,10 @@ def _commit(connection: "apsw.Connection", group: Sequence[tuple[Write, "Future[
         _answer(done, told)
 
 
-def _truncate(connection: "apsw.Connection") -> Exception | None:
-    """Move the log into the database and cut it to nothing; returns what prevented it."""
+def _write_anew(connection: "apsw.Connection") -> Exception | None:
+    """Copy what is left into a database without a trace of what was, and cut the log to nothing; returns what prevented it."""
     try:
+        connection.execute("VACUUM")
         [(busy, _, _)] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except Exception as error:  # apsw has a class for each of SQLite's codes
         return error
@@ -269,6 +309,7 @@ class _Erasure:
 
     def __call__(self, connection: "apsw.Connection") -> bool:
         connection.execute("DELETE FROM feedback WHERE device = ?", (self.device,))
+        connection.execute("DELETE FROM report WHERE device = ?", (self.device,))
         return bool(connection.execute("DELETE FROM device WHERE id = ? RETURNING 1", (self.device,)).fetchall())
 
 
@@ -299,8 +340,24 @@ def _add_feedback(device: bytes, at: int, events: Sequence[bytes], connection: "
     return int(str(count))
 
 
-def _set(name: str, value: bytes, connection: "apsw.Connection") -> None:
-    """Replace a setting."""
+def _report(device: bytes, release: int, worse: bool, connection: "apsw.Connection") -> tuple[int, int]:
+    """Insert or replace a device's report, and count."""
+    if connection.execute("SELECT 1 FROM device WHERE id = ?", (device,)).fetchone() is None:
+        raise UsageError("device: expected one that is enrolled, got another")
+    connection.execute("INSERT OR REPLACE INTO report VALUES (?, ?, ?)", (release, device, int(worse)))
+    count = "SELECT count(*), sum(worse) FROM report WHERE release = ?"
+    [(reports, complaints)] = connection.execute(count, (release,)).fetchall()
+    return int(str(reports)), int(str(complaints))
+
+
+def set_setting(name: str, value: bytes, connection: "apsw.Connection") -> None:
+    """Replace a setting, within a write.
+
+    Args:
+        name: of the setting.
+        value: its bytes.
+        connection: the writer's.
+    """
     connection.execute(
         "INSERT INTO setting VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value)
     )
@@ -333,6 +390,6 @@ def _connect(path: Path) -> "apsw.Connection":
 
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(5_000)
-    for name, value in (("journal_mode", "WAL"), ("synchronous", "FULL"), ("secure_delete", "ON"), ("foreign_keys", "ON")):
+    for name, value in PRAGMAS:
         connection.pragma(name, value)
     return connection

@@ -10,7 +10,10 @@ import msgspec
 
 from ossia import __version__
 
-Hex = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{2})*$", max_length=1_000_000)]
+Hex = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{2})*$", max_length=20_000)]
+Digest = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{32}){1,2}$", description="An id, or the first 16 bytes of it.")]
+PublicKey = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Signature = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{128}$")]
 Limit = Annotated[int, msgspec.Meta(gt=0, lt=2**32)]
 ItemId = Annotated[str, msgspec.Meta(max_length=256)]
 
@@ -22,15 +25,15 @@ class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Enrolment(Strict, frozen=True):
     """A device shows its key: `signature` is over "ossia enroll", the key, and `at` as four little-endian bytes."""
 
-    public: Hex
+    public: PublicKey
     at: Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
-    signature: Hex
+    signature: Signature
 
 
 class Enrolled(Strict, frozen=True):
     """Who the device is from now on, and the token that it shows as `Authorization: Bearer TOKEN`."""
 
-    device: Hex
+    device: Digest
     token: str
     sequence: int
 
@@ -44,23 +47,30 @@ class Limits(Strict, frozen=True):
 
 
 class SessionRequest(Strict, frozen=True):
-    """A profile and what the device can afford; candidates by number, less those blocked."""
+    """A profile and what the device can afford.
+
+    `candidates` of the whole catalog, or of what the caller's own retrieval offers (all of it where no number is given), best
+    first, less those blocked. `rows`: send the bytes of the rows that the payload names.
+    """
 
     profile: Hex
     budget: Limits = Limits()
-    base: Hex | None = None
-    table: Hex | None = None
+    base: Digest | None = None
+    table: Digest | None = None
+    rows: bool = False
     candidates: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    offer: Annotated[tuple[ItemId, ...], msgspec.Meta(max_length=10_000)] = ()
     block: Annotated[tuple[ItemId, ...], msgspec.Meta(max_length=10_000)] = ()
 
 
 class SessionReply(Strict, frozen=True):
-    """A signed payload, and the base's own best items for the profile."""
+    """A signed payload, the base's own best items for the profile, and the rows' bytes where they were asked for."""
 
-    payload: Hex
+    payload: str
     sequence: int
     expiry: int
     candidates: tuple[str, ...]
+    rows: str = ""
 
 
 class Feedback(Strict, frozen=True):
@@ -76,6 +86,19 @@ class Kept(Strict, frozen=True):
     kept: int
 
 
+class Report(Strict, frozen=True):
+    """How a device fares with a release: whether it ranks worse than what it had, or does not run at all."""
+
+    release: Annotated[int, msgspec.Meta(gt=0, lt=2**32)]
+    worse: bool
+
+
+class Reported(Strict, frozen=True):
+    """Whether the release is on its way to more devices."""
+
+    halted: bool
+
+
 class Erased(Strict, frozen=True):
     """Whether there was anything to erase."""
 
@@ -85,8 +108,8 @@ class Erased(Strict, frozen=True):
 class Release(Strict, frozen=True):
     """What is served: ids are the SHA-256 of manifests, to be fetched as artifacts; the manifests name all other files."""
 
-    base: Hex
-    table: Hex
+    base: Digest
+    table: Digest
     personalizer: str
     keys: tuple[str, ...]
 
@@ -112,20 +135,27 @@ OPERATIONS: tuple[tuple[str, str, str, type[Strict] | None, type[Strict], bool],
     ("delete", "/v1/devices", "Erase the device that asks, and all that it ever told.", None, Erased, True),
     ("post", "/v1/session", "Personalize: the binary hot path's rules, in JSON.", SessionRequest, SessionReply, True),
     ("post", "/v1/feedback", "Tell what was chosen, by consent.", Feedback, Kept, True),
+    ("post", "/v1/guard", "Report on a release; too many complaints halt it.", Report, Reported, True),
     ("get", "/v1/release", "Say what is served.", None, Release, False),
     ("get", "/health", "Say how the service is.", None, Health, False),
 )
 """Method, path, what it does, document in, document out, whether a token is needed."""
 
 
-def openapi() -> dict[str, Any]:
+def openapi(profile_bytes: int | None = None) -> dict[str, Any]:
     """Describe the JSON surface.
+
+    Args:
+        profile_bytes: the length of a profile, where all bases that are served have the same.
 
     Returns:
         an OpenAPI 3.1 document.
     """
     documents = [each for _, _, _, ask, reply, _ in OPERATIONS for each in (ask, reply) if each is not None]
     _, components = msgspec.json.schema_components([*documents, Fault], ref_template="#/components/schemas/{name}")
+    if profile_bytes is not None:
+        pattern = f"^[0-9a-f]{{{2 * profile_bytes}}}$"
+        components["SessionRequest"]["properties"]["profile"] = {"type": "string", "pattern": pattern}
     paths: dict[str, dict[str, Any]] = {}
     for method, path, summary, ask, reply, token in OPERATIONS:
         paths.setdefault(path, {})[method] = _operation(summary, ask, reply, token)

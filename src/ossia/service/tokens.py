@@ -13,6 +13,7 @@ import hmac
 import struct
 from dataclasses import dataclass
 
+from ossia.adaptation.enrolment import device_of, enrolment_message
 from ossia.errors import UsageError
 from ossia.service.faults import unauthorized
 
@@ -20,7 +21,8 @@ SECRET_BYTES = 32
 MAC_BYTES = 16
 TOLERANCE_S = 300
 BODY = struct.Struct("<16sI")
-PURPOSE = b"ossia enroll"
+
+__all__ = ["SECRET_BYTES", "Tokens", "check_enrolment", "device_of", "enrolment_message"]
 
 
 @dataclass(frozen=True)
@@ -76,31 +78,6 @@ class Tokens:
     def _mac(self, body: bytes) -> bytes:
         """Authenticate a token's body."""
         return hashlib.blake2b(body, digest_size=MAC_BYTES, key=self.secret).digest()
-
-
-def device_of(public: bytes) -> bytes:
-    """Name a device by its key.
-
-    Args:
-        public: its raw Ed25519 key, 32 bytes.
-
-    Returns:
-        16 bytes.
-    """
-    return hashlib.sha256(public).digest()[:16]
-
-
-def enrolment_message(public: bytes, at: int) -> bytes:
-    """Say what a device signs to enroll.
-
-    Args:
-        public: its raw key.
-        at: seconds since 1970.
-
-    Returns:
-        the message.
-    """
-    return PURPOSE + public + struct.pack("<I", at)
 
 
 def check_enrolment(public: bytes, at: int, signature: bytes, now: int) -> bytes:

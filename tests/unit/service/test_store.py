@@ -11,7 +11,7 @@ import apsw
 import pytest
 
 from ossia.errors import ArtifactError, UsageError
-from ossia.service.store import FILE, EnrolledDevice, Store
+from ossia.service.store import FILE, MIGRATIONS, EnrolledDevice, Store
 
 NOW = 1_800_000_000
 ME, YOU = bytes(range(16)), bytes(range(1, 17))
@@ -134,6 +134,51 @@ def test_feedback_and_settings_are_kept(store: Store, tmp_path: Path) -> None:
     again.close()
 
 
+def test_of_an_erased_device_no_file_has_a_byte_left_when_the_answer_comes(store: Store, tmp_path: Path) -> None:
+    """Among many others, with the store open and the log not folded in by a close."""
+    devices = [b"canary" + index.to_bytes(10, "big") for index in range(300)]
+    for index, device in enumerate(devices):
+        store.enroll(device, b"public" + index.to_bytes(26, "big"), NOW)
+        store.add_feedback(device, NOW, [b"event-%03d-%d" % (index, each) for each in range(20)])
+        store.report(device, 7, True)
+    store.advance(devices).result()
+    erased = set(range(0, 300, 7))
+    for index in erased:
+        assert store.erase(devices[index]).result()
+        content = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+        assert devices[index] not in content
+        assert b"public" + index.to_bytes(26, "big") not in content
+        assert b"event-%03d" % index not in content
+    kept = [index for index in range(300) if index not in erased]
+    assert all(devices[index] in content for index in kept)
+    assert store.counts() == {"devices": len(kept), "feedback": 20 * len(kept)}
+    assert store.reports() == {7: (len(kept), len(kept))}
+
+
+def test_a_device_has_one_voice_on_a_release_and_the_last_one_counts(store: Store) -> None:
+    for each in (ME, YOU):
+        store.enroll(each, KEY, NOW)
+    assert [store.report(ME, 7, worse).result() for worse in (True, True, False, True)] == [(1, 1), (1, 1), (1, 0), (1, 1)]
+    assert store.report(YOU, 7, False).result() == (2, 1)
+    assert store.report(YOU, 8, True).result() == (1, 1)
+    assert store.reports() == {7: (2, 1), 8: (1, 1)}
+    assert store.erase(ME).result()
+    assert store.reports() == {7: (1, 0), 8: (1, 1)}
+    with pytest.raises(UsageError, match="enrolled"):
+        store.report(ME, 7, True).result()
+
+
+def test_a_store_of_the_first_version_is_brought_to_todays(tmp_path: Path) -> None:
+    connection = apsw.Connection(str(tmp_path / FILE))
+    connection.execute(f"BEGIN; {MIGRATIONS[0]}; PRAGMA user_version = 1; COMMIT")
+    connection.execute("INSERT INTO device VALUES (?, ?, 41, 0)", (ME, KEY))
+    connection.close()
+    store = Store(tmp_path)
+    assert store.advance([ME]).result() == [42]
+    assert store.report(ME, 1, True).result() == (1, 1)
+    store.close()
+
+
 def test_closing_commits_what_waits_and_then_refuses(store: Store, tmp_path: Path) -> None:
     waiting = [store.enroll(index.to_bytes(16, "big"), KEY, NOW) for index in range(100)]
     store.close()
@@ -168,7 +213,7 @@ def test_a_store_of_a_newer_version_and_a_file_that_is_none_are_refused(tmp_path
     connection = apsw.Connection(str(tmp_path / FILE))
     connection.pragma("user_version", 99)
     connection.close()
-    with pytest.raises(ArtifactError, match="of version 1 or older, got 99"):
+    with pytest.raises(ArtifactError, match=f"of version {len(MIGRATIONS)} or older, got 99"):
         Store(tmp_path)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / FILE).write_bytes(b"no database at all" * 100)

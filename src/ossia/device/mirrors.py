@@ -1,0 +1,57 @@
+"""Where releases come from: a folder, or a web server's. `ossia.device.update` believes neither.
+
+    FOLDER or URL/metadata/7.targets.json
+    FOLDER or URL/targets/releases/3/base/SHA256.plane2.safetensors
+
+The layout is TUF's own with consistent snapshots, so that any web server, bucket or memory stick will do.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+from ossia.device.update import Mirror
+from ossia.errors import UsageError
+
+PART = 64 * 1024
+TIMEOUT_S = 10.0  # without a byte
+
+
+def open_mirror(where: str) -> Mirror:
+    """Make a mirror of an address.
+
+    Args:
+        where: a folder's path, or an http(s) address.
+
+    Returns:
+        the mirror; nothing is fetched yet.
+
+    Raises:
+        UsageError: neither.
+    """
+    if where.startswith(("https://", "http://")):
+        return lambda path: _from_web(f"{where.rstrip('/')}/{quote(path)}")
+    if not Path(where).is_dir():
+        raise UsageError(f"mirror: expected a folder or an address that begins with http, got {where!r}")
+    return lambda path: _from_disk(Path(where) / path)
+
+
+def _from_disk(path: Path) -> Iterator[bytes]:
+    """Read a file in parts."""
+    with path.open("rb") as file:
+        while part := file.read(PART):
+            yield part
+
+
+def _from_web(url: str) -> Iterator[bytes]:
+    """Read an answer in parts; the fetch API of the standard library, so that a device needs nothing more."""
+    try:
+        with urlopen(Request(url, headers={"user-agent": "ossia"}), timeout=TIMEOUT_S) as answer:
+            while part := answer.read1(PART):
+                yield part
+    except HTTPError as error:
+        raise (FileNotFoundError if error.code in (403, 404) else OSError)(f"{error.code} {error.reason}") from error
+    except URLError as error:
+        raise error.reason if isinstance(error.reason, OSError) else OSError(str(error.reason)) from error

@@ -1,0 +1,328 @@
+"""The rules of a device that lives for years: everything that may happen to it, without any I/O.
+
+A `Resident` is a value: what is kept (`Kept`) and the `Session` made of it. Time, randomness and bytes are arguments, and what
+comes of them is a new value. Who holds it writes `kept` to the disk first and goes on with the new value then:
+
+    resident = resident.observe("item 17")                                          a click
+    resident.rank(None, 10, now)                                                    never asks anybody, never fails
+    asked = resident.ask(now, random)                                               (resident, request) if it is time to ask
+    resident, receipt = resident.answer(request, answer, now, random)               what came of it
+
+**A request is in the log, on the disk, before it leaves**; it counts as failed until its answer is there, so that a device
+which dies of its asks does not ask more often for it. Whatever a service says, or does not say, only waits grow; what ranks
+changes by a payload that `Session.receive` accepts, and by nothing else.
+
+    payload → older payload → base → popularity
+
+The last step is for a device whose base is gone or damaged: it shows the popular items that it remembers.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from random import Random
+from typing import Final
+
+import msgspec
+import numpy as np
+from jaxtyping import Float32
+
+from ossia.adaptation.base import Base
+from ossia.adaptation.enrolment import device_of
+from ossia.adaptation.payload import Verify
+from ossia.adaptation.profile import decode_profile
+from ossia.adaptation.request import decode_reply
+from ossia.device.exchange import Answer, Request, enroll_request, payload_request, read_fault, read_token
+from ossia.device.guard import Guard
+from ossia.device.kept import Asking, Exchange, Kept, KeptPayload, bytes_since
+from ossia.device.policy import DAY_S, Backoff, Policy, Situation, periodic
+from ossia.device.runtimes import Runtime
+from ossia.device.session import Receipt, Session, open_session
+from ossia.errors import PayloadError
+from ossia.types import ABSENT, Budget, Candidates, Profile
+
+POPULAR: Final = 100
+"""Ids that a device remembers for the day on which its base is gone."""
+
+DAILY: Final = partial(periodic, every_s=DAY_S)
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """How a device behaves.
+
+    Attributes:
+        policy: when it asks.
+        backoff: how long it waits after failures.
+        guard: drops payloads that do harm; None: nobody does.
+        budget: what it can afford.
+        candidates: how many candidates it asks for.
+        rows: whether it asks for rows.
+        noise: standard deviation of what is added to each value of a profile, in units of the base's clip.
+        runtime: what computes.
+        verify: checks signatures.
+        allow_unsigned: accept payloads that nobody signed.
+    """
+
+    policy: Policy = DAILY
+    backoff: Backoff = field(default_factory=Backoff)
+    guard: Guard | None = field(default_factory=Guard)
+    budget: Budget = field(default_factory=Budget)
+    candidates: int = 0
+    rows: bool = False
+    noise: float = 0.0
+    runtime: str | Runtime = "default"
+    verify: Verify | None = field(default=None, repr=False)
+    allow_unsigned: bool = False
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A ranking, ready to be shown.
+
+    Attributes:
+        ids: best first.
+        scores: of each; −inf for what can't be scored.
+        by: what ranked: `payload N`, `base` or `popularity`.
+    """
+
+    ids: tuple[str, ...]
+    scores: tuple[float, ...]
+    by: str
+
+
+@dataclass(frozen=True, eq=False)
+class Resident:
+    """One user's device at one moment. Make one with `open_resident`; every change gives a new value.
+
+    Attributes:
+        kept: what the disk holds, or is about to hold.
+        session: what ranks; None: the base is gone.
+        settings: how the device behaves.
+    """
+
+    kept: Kept
+    session: Session | None
+    settings: Settings
+
+    def observe(self, item: str) -> "Resident":
+        """Take note of a click.
+
+        Args:
+            item: its id; one that the catalog does not know leaves everything as it is.
+
+        Returns:
+            the device after it.
+        """
+        row = ABSENT if self.session is None else self.session.base.table.row_of.get(item, ABSENT)
+        if self.session is None or row == ABSENT:
+            return self
+        session = self.session.observe(row)
+        asking = _with(self.kept.asking, clicks=self.kept.asking.clicks + 1)
+        history = (*self.kept.history, item)[-session.base.manifest.shape["length"] :]
+        return self._keep(session, history=history, asking=asking)
+
+    def rank(self, ids: Sequence[str] | None, k: int, now: int) -> Shown:
+        """Rank with what is here.
+
+        Args:
+            ids: candidates; None: everything that is not in the history.
+            k: how many to show.
+            now: seconds since 1970.
+
+        Returns:
+            the best, with their scores.
+        """
+        if self.session is None:
+            return self._popular(ids, k)
+        table = self.session.base.table
+        if ids is None:
+            rows = np.setdiff1d(np.arange(len(table)), self.session.history)
+        else:
+            rows = np.array([table.row_of.get(each, ABSENT) for each in ids], np.int64)
+        ranking = self.session.rank(Candidates(rows), k, now)
+        places = ranking.positions.tolist()
+        shown = [table.ids[rows[place]] if ids is None else ids[place] for place in places]
+        return Shown(tuple(shown), tuple(ranking.scores.tolist()), self._ranks(now))
+
+    def wants(self, now: int) -> bool:
+        """Tell whether the policy would ask, if it were not for waits.
+
+        Args:
+            now: seconds since 1970.
+
+        Returns:
+            whether it would.
+        """
+        asking = self.kept.asking
+        spent = partial(bytes_since, self.kept.log, now, DAY_S)
+        return self.settings.policy(Situation(now, asking.served, asking.clicks, self._drift, spent))
+
+    def ask(self, now: int, random: Random) -> tuple["Resident", Request] | None:
+        """Say what to ask, if it is time to ask.
+
+        Args:
+            now: seconds since 1970.
+            random: draws waits and noise.
+
+        Returns:
+            the device, to be kept before the request leaves, and the request; None: not now.
+        """
+        asking, backoff = self.kept.asking, self.settings.backoff
+        if self.session is None or not backoff.due(now, asking.not_before) or not self.wants(now):
+            return None
+        failures = asking.failures + 1
+        asking = _with(asking, failures=failures, not_before=now + backoff.wait(failures, random.random()))
+        if not self.kept.token:
+            return self._log(enroll_request(self.kept, now), asking, now)
+        profile = self._profile(random)
+        settings = self.settings
+        request = payload_request(
+            self.kept, self.session.base, profile, settings.budget, candidates=settings.candidates, rows=settings.rows
+        )
+        return self._log(request, _with(asking, profile=request.profile), now)
+
+    def answer(self, request: Request, answer: Answer, now: int, random: Random) -> tuple["Resident", Receipt]:
+        """Judge what came back.
+
+        Args:
+            request: what was asked.
+            answer: what came.
+            now: seconds since 1970.
+            random: draws the next wait.
+
+        Returns:
+            the device, and what became of the ask.
+        """
+        heard = self._heard(answer, now)
+        if answer.status == 200 and request.kind == "enroll":
+            return heard._enrolled(answer, now, random)
+        if answer.status == 200 and request.kind == "ask" and heard.session is not None:
+            return heard._served(heard.session, answer, now, random)
+        after = heard._failed(answer, now, random)
+        return after, Receipt(False, read_fault(answer))
+
+    def _enrolled(self, answer: Answer, now: int, random: Random) -> tuple["Resident", Receipt]:
+        """Keep the token, and ask at once."""
+        token = read_token(answer, device_of(self.kept.public))
+        if not token:
+            return self._failed(answer, now, random), Receipt(False, "enrolment: expected a token for this device, got none")
+        asking = _with(self.kept.asking, failures=0, not_before=0)
+        return self._keep(self.session, token=token, asking=asking), Receipt(True, "enrolled")
+
+    def _served(self, session: Session, answer: Answer, now: int, random: Random) -> tuple["Resident", Receipt]:
+        """Judge a payload, and hold the rows beside it to its digest."""
+        try:
+            reply = decode_reply(answer.body)
+        except PayloadError as error:
+            return self._failed(answer, now, random), Receipt(False, str(error), error.refusal)
+        after, receipt = session.receive(reply.payload, now)
+        if not receipt.accepted:
+            return self._failed(answer, now, random), receipt
+        rows = {each.data: each.rows for each in self.kept.payloads} | {reply.payload: _vouched(after, reply.rows)}
+        payloads = tuple(KeptPayload(each.data, rows.get(each.data, b"")) for each in after.payloads)
+        asking = _with(self.kept.asking, served=now, clicks=0, failures=0, not_before=0)
+        return self._keep(after, payloads=payloads, highest=after.highest, asking=asking), receipt
+
+    def _failed(self, answer: Answer, now: int, random: Random) -> "Resident":
+        """Wait longer; without a token that holds, enroll again."""
+        asking = self.kept.asking
+        wait = self.settings.backoff.wait(max(asking.failures, 1), random.random(), answer.retry_after_s)
+        token = "" if answer.status == 401 else self.kept.token
+        return self._keep(self.session, token=token, asking=_with(asking, not_before=now + wait))
+
+    def _heard(self, answer: Answer, now: int) -> "Resident":
+        """Count a reply's bytes."""
+        if not answer.body:
+            return self
+        return self._keep(self.session, log=self.kept.log + Exchange(now, "reply", len(answer.body)).pack())
+
+    def _log(self, request: Request, asking: Asking, now: int) -> tuple["Resident", Request]:
+        """Put a request into the log."""
+        return self._keep(self.session, asking=asking, log=self.kept.log + request.disclosed(now).pack()), request
+
+    def _keep(self, session: Session | None, **changed: object) -> "Resident":
+        """Go on with other values; payloads that the guard has dropped are kept no longer."""
+        kept = msgspec.structs.replace(self.kept, **changed)
+        if session is not None and len(session.payloads) < len(kept.payloads):
+            held = {each.data for each in session.payloads}
+            kept = msgspec.structs.replace(kept, payloads=tuple(each for each in kept.payloads if each.data in held))
+        return replace(self, kept=kept, session=session)
+
+    def _drift(self) -> float:
+        """Tell how far the user's state has turned since the profile that was sent last."""
+        if self.session is None or not self.kept.asking.profile:
+            return 1.0
+        now = self.session.profile().state
+        then = decode_profile(self.kept.asking.profile, len(now)).state
+        lengths = float(np.linalg.norm(now) * np.linalg.norm(then))
+        return 1.0 - float(now @ then) / lengths if lengths else 1.0
+
+    def _profile(self, random: Random) -> Profile:
+        """Make what may leave."""
+        assert self.session is not None
+        if not self.settings.noise:
+            return self.session.profile()
+        spread = self.settings.noise * self.session.base.manifest.profile_clip
+        dim = self.session.base.manifest.shape["dim"]
+        noise: Float32[np.ndarray, " dim"] = np.array([random.gauss(0.0, spread) for _ in range(dim)], np.float32)
+        return self.session.profile(noise)
+
+    def _ranks(self, now: int) -> str:
+        """Name what ranks."""
+        session = self.session
+        if session is None or not len(session.history):
+            return "popularity"
+        version = session.in_force(now)
+        sequence = next((each.header.sequence for each in session.payloads if each.version is version), None)
+        return "base" if sequence is None else f"payload {sequence}"
+
+    def _popular(self, ids: Sequence[str] | None, k: int) -> Shown:
+        """Rank by the popularity that is remembered."""
+        place = {each: index for index, each in enumerate(self.kept.popular)}
+        seen = set(self.kept.history)
+        offered = [each for each in self.kept.popular if each not in seen] if ids is None else ids
+        best = sorted(offered, key=lambda each: place.get(each, len(place)))[:k]
+        scores = tuple(-float(place[each]) if each in place else float("-inf") for each in best)
+        return Shown(tuple(best), scores, "popularity")
+
+
+def open_resident(kept: Kept, base: Base | None, settings: Settings) -> Resident:
+    """Take a device up where it was left, with the same base or another one, or with none.
+
+    Args:
+        kept: what the disk held, or `new_kept`.
+        base: what it ranks with from now on; None: it is gone, and popularity must do.
+        settings: how it behaves.
+
+    Returns:
+        the device; payloads that its base does not take, or whose key was revoked, are gone.
+    """
+    if base is None:
+        return Resident(kept, None, settings)
+    rows = [row for item in kept.history if (row := base.table.row_of.get(item)) is not None]
+    session = open_session(
+        base,
+        device_of(kept.public),
+        history=np.array(rows, np.int32),
+        highest=kept.highest,
+        runtime=settings.runtime,
+        allow_unsigned=settings.allow_unsigned,
+        verify=settings.verify,
+        guard=settings.guard,
+    ).resume([each.data for each in kept.payloads])
+    popular = tuple(base.table.ids[row] for row in base.table.popularity[:POPULAR].tolist())
+    return Resident(kept, session, settings)._keep(session, base=base.id, popular=popular)
+
+
+def _vouched(session: Session, rows: bytes) -> bytes:
+    """Return rows that arrived if the newest payload's digest is over them, else nothing."""
+    codes = session.own.adaptation.rows if session.own is not None else None
+    fit = codes is not None and hashlib.sha256(rows).digest() == session.base.table.digest_rows(codes)
+    return rows if fit else b""
+
+
+def _with(asking: Asking, **changed: object) -> Asking:
+    """Change some of where a device stands."""
+    return msgspec.structs.replace(asking, **changed)

@@ -1,0 +1,161 @@
+"""The cloud in a simulated world: the service's own rules, without its sockets, threads and files.
+
+Tokens, enrolment, the judgement of asks, sequences before signatures, payloads and refusals are `ossia.service`'s. The store is
+a dictionary that survives the cloud's death, as the real one does; the queue is a count of asks in this second.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+import msgspec
+
+from ossia.adaptation.base import Base
+from ossia.adaptation.payload import HEADER
+from ossia.adaptation.request import Reply, decode_ask, encode_reply
+from ossia.device.exchange import Answer, Request
+from ossia.errors import BudgetError, OssiaError, PayloadError
+from ossia.service.faults import RequestError, overloaded
+from ossia.service.issue import Issuer, Order
+from ossia.service.store import Store
+from ossia.service.surface import Enrolled, Enrolment
+from ossia.service.tokens import Tokens, check_enrolment
+from ossia.simulation.laws import LawBroken
+from ossia.simulation.stand_in import SIGNER, StandIn
+
+LIFE_S = (3 * 86_400, 3 * 86_400, 8 * 3_600)
+"""How long payloads live: every third runs out before the one it follows, as at the end of a key."""
+
+
+class Memory(Store):
+    """Sequences in a dictionary, with the answers of the real store."""
+
+    def __init__(self) -> None:
+        self.sequences: dict[bytes, int] = {}
+
+    def take_in(self, device: bytes) -> int:
+        """Enroll a device.
+
+        Args:
+            device: 16 bytes.
+
+        Returns:
+            its highest sequence.
+        """
+        return self.sequences.setdefault(device, 0)
+
+    def advance(self, devices: Sequence[bytes]) -> "Future[list[int | None]]":
+        """Take the next sequence of each device.
+
+        Args:
+            devices: 16 bytes each.
+
+        Returns:
+            one sequence each, None for a device that is not enrolled.
+        """
+        done: Future[list[int | None]] = Future()
+        done.set_result([self._next(device) for device in devices])
+        return done
+
+    def _next(self, device: bytes) -> int | None:
+        """Count one device up."""
+        if device not in self.sequences:
+            return None
+        self.sequences[device] += 1
+        return self.sequences[device]
+
+
+class Cloud:
+    """A service that devices ask.
+
+    Args:
+        bases: what was ever published.
+        capacity: asks that it bears in a second.
+    """
+
+    def __init__(self, bases: Sequence[Base], *, capacity: int) -> None:
+        self.store, self.tokens, self.capacity = Memory(), Tokens(b"s" * 32), capacity
+        self.personalizers = [StandIn(base) for base in bases]
+        self._issuers = [[Issuer(each, SIGNER, self.store, life_s=life_s) for life_s in LIFE_S] for each in self.personalizers]
+        self.release, self.up = 0, True
+        self.issued: dict[bytes, dict[bytes, bool]] = {}
+        self.minutes: Counter[int] = Counter()
+        self.refused: Counter[str] = Counter()
+        self._second, self._load = -1, 0
+        self._signed: set[tuple[bytes, int]] = set()
+
+    @property
+    def base(self) -> Base:
+        """What is served now."""
+        return self._issuers[self.release][0].base
+
+    def spoil(self, harmful: bool) -> None:
+        """Release personalizers that do harm, or mended ones.
+
+        Args:
+            harmful: whether they do.
+        """
+        for each in self.personalizers:
+            each.harmful = harmful
+
+    def serve(self, request: Request, now: float) -> Answer:
+        """Answer a request.
+
+        Args:
+            request: as it came.
+            now: the cloud's clock, which is right.
+
+        Returns:
+            the answer, as the service words it.
+        """
+        self.minutes[int(now) // 60] += 1
+        try:
+            self._admit(int(now))
+            return Answer(200, self._enroll(request, int(now)) if request.kind == "enroll" else self._issue(request, int(now)))
+        except OssiaError as error:
+            status, name = _describe(error)
+            self.refused[name] += 1
+            body = msgspec.json.encode({"name": name, "error": str(error)})
+            return Answer(status, body, getattr(error, "retry_after_s", 0))
+
+    def _admit(self, second: int) -> None:
+        """Refuse fast what is beyond the queue."""
+        self._load = self._load + 1 if second == self._second else 1
+        self._second = second
+        if self._load > self.capacity:
+            raise overloaded(1)
+
+    def _enroll(self, request: Request, now: int) -> bytes:
+        """Take a device in."""
+        ask = msgspec.json.decode(request.body, type=Enrolment)
+        device = check_enrolment(bytes.fromhex(ask.public), ask.at, bytes.fromhex(ask.signature), now)
+        sequence = self.store.take_in(device)
+        return msgspec.json.encode(Enrolled(device=device.hex(), token=self.tokens.make(device, now), sequence=sequence))
+
+    def _issue(self, request: Request, now: int) -> bytes:
+        """Make a payload, and remember it, to know the true ones from others."""
+        device = self.tokens.read(request.token, now)
+        issuer = self._issuers[self.release][len(self._signed) % len(LIFE_S)]
+        ask = decode_ask(request.body, self.base.manifest.shape["dim"])
+        [answer] = issuer.issue([Order(device, ask, now)])
+        if isinstance(answer, Exception):
+            raise answer
+        self._remember(device, answer)
+        return encode_reply(answer)
+
+    def _remember(self, device: bytes, reply: Reply) -> None:
+        """Keep a payload's bytes, and whether it does harm; a sequence that was given out before is a fault of ours."""
+        sequence = int(HEADER.unpack_from(reply.payload)[8])
+        if (device, sequence) in self._signed:
+            raise LawBroken("no sequence is signed twice", f"{sequence} for {device.hex()}")
+        self._signed.add((device, sequence))
+        self.issued.setdefault(device, {})[reply.payload] = self.personalizers[self.release].harmful
+
+
+def _describe(error: OssiaError) -> tuple[int, str]:
+    """Give an error its status and name, as the service's app does."""
+    if isinstance(error, RequestError):
+        return error.status, error.name
+    if isinstance(error, PayloadError):
+        return 409 if error.refusal in ("another_base", "another_table") else 400, error.refusal
+    return (422, "budget") if isinstance(error, BudgetError) else (400, "malformed")

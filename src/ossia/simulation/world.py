@@ -1,0 +1,234 @@
+"""A world in a box: devices, a cloud, a clock that jumps from event to event, and everything that goes wrong.
+
+One queue of events in the order of their time; one source of chance, drawn from the seed. Two runs of one seed are the same
+to the last byte, and their digests, over every event and what came of it, are equal.
+
+    always        requests and replies are lost; replies are replayed, misdelivered, changed, cut; machines start again; the
+                  power fails in the middle of a write, or a write is refused
+    sometimes     partitions of hours; a device's clock is wrong by up to 400 days, for hours
+    once          the cloud is dead for six hours, and in the middle of it a crowd clicks in the same second; personalizers do
+                  harm for four hours; a new base comes, damaged on some devices
+"""
+
+import hashlib
+import heapq
+import struct
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+
+from ossia.adaptation.base import Base
+from ossia.device.exchange import NO_ANSWER, Answer, Request
+from ossia.device.policy import DAY_S, Backoff, Policy, always, on_drift, periodic, within_budget
+from ossia.simulation.cloud import Cloud
+from ossia.simulation.laws import LawBroken
+from ossia.simulation.mischief import Mischief
+from ossia.simulation.phone import Phone
+
+START = 1_800_000_000
+HOUR_S = 3_600
+LATENCY_S = 0.2
+PATIENCE_S = 20.0
+OUTAGE_S = 6 * HOUR_S
+QUIET_S = 12 * HOUR_S  # at the end nothing new goes wrong, so that what should have come right can be seen
+POLICIES: tuple[Policy, ...] = (
+    partial(periodic, every_s=DAY_S),
+    partial(periodic, every_s=DAY_S),
+    partial(within_budget, policy=always, bytes_a_day=4_000),
+    partial(on_drift, least=1.2),
+)
+
+
+@dataclass
+class Report:
+    """What one run saw.
+
+    Attributes:
+        seed: of the run.
+        events: how many.
+        counts: of what happened, by name.
+        first_minute: requests in the minute after the outage.
+        waiting: devices that waited then.
+        broken: the law that was broken, and how; empty: none.
+        digest: over all events and what came of them.
+    """
+
+    seed: int
+    events: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    first_minute: int = 0
+    waiting: int = 0
+    broken: str = ""
+    digest: str = ""
+
+
+class World:
+    """One run.
+
+    Args:
+        bases: two, published.
+        seed: of everything.
+        devices: how many.
+        days: how long.
+        cloudless: there is no cloud at all.
+    """
+
+    def __init__(self, bases: Sequence[Base], seed: int, *, devices: int, days: float, cloudless: bool = False) -> None:
+        self.random, self.now, self.end = Random(seed), float(START), START + days * DAY_S
+        self.bases, self.cloud = bases, Cloud(bases, capacity=max(5, devices // 20))
+        self.cloud.up = not cloudless
+        self.mischief = Mischief(Random(seed + 1))
+        self.report = Report(seed)
+        self._queue: list[tuple[float, int, str, Callable[[], str]]] = []
+        self._order, self._digest = 0, hashlib.sha256()
+        self.phones = [Phone(index, self, POLICIES[index % len(POLICIES)]) for index in range(devices)]
+        self._plan(days, cloudless)
+
+    def at(self, when: float, kind: str, action: Callable[[], str]) -> None:
+        """Let something happen.
+
+        Args:
+            when: seconds since 1970.
+            kind: a word for it.
+            action: does it, and says what came of it.
+        """
+        self._order += 1
+        heapq.heappush(self._queue, (when, self._order, kind, action))
+
+    def run(self) -> Report:
+        """Let time pass to its end, or to the first law that is broken.
+
+        Returns:
+            what was seen.
+        """
+        try:
+            while self._queue and self._queue[0][0] < self.end:
+                self.now, _, kind, action = heapq.heappop(self._queue)
+                outcome = action()
+                self.report.events += 1
+                self.report.counts[kind] += 1
+                self._digest.update(struct.pack("<d", self.now) + f"{kind}:{outcome};".encode())
+            self._judge_end()
+        except LawBroken as error:
+            self.report.broken = str(error)
+        self.report.digest = self._digest.hexdigest()
+        return self.report
+
+    def send(self, phone: Phone, request: Request) -> None:
+        """Carry a request, and what comes back, as well as the network does today.
+
+        Args:
+            phone: who asks.
+            request: what.
+        """
+        lost = self.random.random()
+        if not self.cloud.up or not phone.reachable or lost < 0.02:
+            self._deliver(phone, request, NO_ANSWER, PATIENCE_S)
+            return
+        answer = self.cloud.serve(request, self.now)
+        if lost < 0.04:
+            self._deliver(phone, request, NO_ANSWER, PATIENCE_S)
+            return
+        self._deliver(
+            phone, request, self.mischief.tamper(phone.index, request, answer), LATENCY_S * (1 + self.random.random())
+        )
+
+    def _deliver(self, phone: Phone, request: Request, answer: Answer, after_s: float) -> None:
+        """Bring an answer, unless the process that asked is gone by then."""
+        boot = phone.boot
+        self.at(self.now + after_s, "answer", lambda: phone.hear(request, answer) if phone.boot == boot else "gone")
+
+    def _plan(self, days: float, cloudless: bool) -> None:
+        """Put into the queue what is to happen once or sometimes."""
+        span = days * DAY_S
+        for phone in self.phones:
+            phone.begin(START + self.random.uniform(0, 8 * HOUR_S))
+            if self.random.random() < 0.15:
+                self._skew(phone, START + self.random.uniform(0, span - QUIET_S))
+        for _ in range(2):
+            self._partition(START + self.random.uniform(0, 0.3 * span))
+        if not cloudless:
+            self._outage(START + 0.35 * span)
+            self._spoil(START + 0.55 * span)
+            self._release(START + 0.7 * span)
+
+    def _outage(self, begin: float) -> None:
+        """Let the cloud die, a crowd click, and the cloud come back."""
+        crowd = [phone for phone in self.phones if phone.index % len(POLICIES) == 2]
+        self.at(begin, "death", partial(self._set_up, False))
+        for phone in crowd:
+            self.at(begin + OUTAGE_S / 2, "click", partial(phone.click, again=False))
+        self.at(begin + OUTAGE_S, "life", partial(self._set_up, True))
+        self.at(begin + OUTAGE_S + HOUR_S + 2 * PATIENCE_S, "recovery", self._judge_recovery)
+
+    def _set_up(self, up: bool) -> str:
+        """Kill the cloud or raise it; note who waits for it."""
+        self.cloud.up = up
+        if up:
+            waiting = [phone for phone in self.phones if phone.waits]
+            for phone in waiting:
+                phone.expected = self.now
+            self.report.waiting = len(waiting)
+        return str(up)
+
+    def _judge_recovery(self) -> str:
+        """Hold the hour after the outage to its laws."""
+        begin = self.now - HOUR_S - 2 * PATIENCE_S
+        self.report.first_minute = self.cloud.minutes[int(begin) // 60]
+        waves = self.report.waiting * 60 / (Backoff().cap_s / 2)
+        most = max(self.cloud.minutes[int(begin) // 60 + minute] for minute in range(60))
+        if most > 3 * waves + 0.01 * len(self.phones) + 4:
+            raise LawBroken("load", f"expected about {waves:.0f} requests a minute after the outage, got {most}")
+        late = [phone for phone in self.phones if phone.is_late]
+        if late:
+            raise LawBroken("back", f"expected everybody back within an hour, {len(late)} are not")
+        return f"{self.report.waiting}/{self.report.first_minute}"
+
+    def _judge_end(self) -> None:
+        """Hold the last day to its law: whoever asks daily was served."""
+        if not self.cloud.up:
+            return
+        for phone in self.phones:
+            if phone.index % len(POLICIES) < 2 and phone.starved(DAY_S + 4 * HOUR_S):
+                raise LawBroken("served", f"expected device {phone.index} to be served in its last day")
+
+    def _spoil(self, begin: float) -> None:
+        """Let personalizers do harm for four hours."""
+        self.at(begin, "spoil", partial(self._set_harm, True))
+        self.at(begin + 4 * HOUR_S, "mend", partial(self._set_harm, False))
+
+    def _release(self, begin: float) -> None:
+        """Publish another base; devices take it up within hours, and on some it is damaged at first."""
+        self.at(begin, "release", self._publish)
+        for phone in self.phones:
+            when = begin + self.random.uniform(0, 3 * HOUR_S)
+            if self.random.random() < 0.1:
+                self.at(when, "damage", partial(phone.move, None))
+                self.at(when + self.random.uniform(0.5, 1.5) * HOUR_S, "update", partial(phone.move, self.bases[0]))
+            self.at(when + 2 * HOUR_S, "update", partial(phone.move, self.bases[1]))
+
+    def _set_harm(self, harmful: bool) -> str:
+        """Release personalizers that do harm, or mended ones."""
+        self.cloud.spoil(harmful)
+        return str(harmful)
+
+    def _publish(self) -> str:
+        """Serve another base from now on."""
+        self.cloud.release = 1
+        return self.cloud.base.id.hex()
+
+    def _skew(self, phone: Phone, begin: float) -> None:
+        """Set a device's clock wrong, and right again."""
+        wrong = self.random.uniform(-400, 400) * DAY_S
+        self.at(begin, "skew", partial(phone.set_clock, wrong))
+        self.at(begin + self.random.uniform(1, 11) * HOUR_S, "set", partial(phone.set_clock, 0.0))
+
+    def _partition(self, begin: float) -> None:
+        """Cut some devices off for hours."""
+        cut = [phone for phone in self.phones if self.random.random() < 0.3]
+        end = begin + self.random.uniform(1, 5) * HOUR_S
+        for phone in cut:
+            self.at(begin, "cut off", partial(phone.set_reachable, False))
+            self.at(end, "back on", partial(phone.set_reachable, True))

@@ -15,8 +15,8 @@ from ossia.cli.options import ANY_DEVICE_HEX, BaseArgument, BudgetOption, Device
 from ossia.cli.output import answer, count
 from ossia.errors import ArtifactError, PayloadError
 from ossia.files import write_whole
+from ossia.service.generator import load_personalizer
 from ossia.service.keychain import NOBODY, load_signer
-from ossia.service.personalizer import Personalizer
 from ossia.types import Budget, Profile
 
 DAY_S = 24 * 60 * 60
@@ -27,7 +27,9 @@ def personalize(
     base: BaseArgument,
     profile: Annotated[Path, typer.Option("--profile", metavar="F", help="From `profile`.")],
     out: Annotated[Path, typer.Option("--out", metavar="PAYLOAD", help="Where to write the payload.")],
-    personalizer: Annotated[str, typer.Option("--personalizer", metavar="NAME", help="One of the base's.")] = "chord",
+    personalizer: Annotated[
+        str, typer.Option("--personalizer", metavar="NAME", help="One of the base's, or two: NAME+NAME.")
+    ] = "chord",
     budget: BudgetOption = "",
     device_id: DeviceIdOption = ANY_DEVICE_HEX,
     sequence: Annotated[
@@ -46,7 +48,7 @@ def personalize(
     user = _read_profile(profile, loaded.manifest.shape["dim"])
     now = int(time.time())
     signer = NOBODY if keys is None else load_signer(keys, now)
-    adaptation = Personalizer.load(loaded, personalizer).personalize(user, limits, signed=keys is not None)
+    adaptation = load_personalizer(loaded, personalizer).personalize(user, limits, signed=keys is not None)
     data = encode_payload(
         loaded,
         adaptation,

@@ -49,7 +49,7 @@ def evaluate(
 ) -> None:
     """Rank the whole catalog for every held-out event: a base on the device's own path, or a run in float32, beside baselines.
 
-    Without --budget, personal codes get the weight bytes of about three bits a channel.
+    Without --budget, personal codes get the weight bytes of about three bits a channel, generated weights have no limit.
 
     Example: ossia evaluate base --data data --run run --personalizer chord --budget weight_bytes=48000
 
@@ -125,14 +125,14 @@ def _of_base(
     base: "ossia.adaptation.Base", cases: "ossia.data.Cases", personalizer: str | None, budget: str, seed: int, runtime: str
 ) -> Iterator["ossia.service.contenders.Contender"]:
     """Make a base's rows at one width, and the personal ones with their controls; what is wrong is said before any work."""
-    from ossia.service.contenders import personal, possible_catalogs, three_bits, uniform
-    from ossia.service.personalizer import Personalizer
+    from ossia.service.contenders import personal, possible_catalogs, uniform, usual_budget
+    from ossia.service.generator import load_personalizer
     from ossia.types import Budget
 
     if personalizer is None:
         return uniform(base, runtime=runtime)
-    loaded = Personalizer.load(base, personalizer)
-    limits = Budget.parse(budget) if budget else three_bits(base)
+    loaded = load_personalizer(base, personalizer)
+    limits = Budget.parse(budget) if budget else usual_budget(loaded)
     return chain(
         uniform(base, runtime=runtime),
         personal(base, loaded, cases, limits, seed=seed, runtime=runtime),

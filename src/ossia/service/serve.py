@@ -15,9 +15,9 @@ from pathlib import Path
 from ossia.adaptation.base import Base
 from ossia.service.app import Service
 from ossia.service.batching import Batcher
+from ossia.service.generator import load_personalizer
 from ossia.service.issue import Issuer
 from ossia.service.keychain import LIST, load_signer, make_keys
-from ossia.service.personalizer import Personalizer
 from ossia.service.store import Store
 from ossia.service.tokens import SECRET_BYTES, Tokens
 
@@ -46,7 +46,7 @@ def open_service(
         ArtifactError: a file of the base, the store or the keys is missing or damaged.
         UsageError: the base has no such personalizer.
     """
-    loaded = Personalizer.load(Base.load(base), personalizer)
+    loaded = load_personalizer(Base.load(base), personalizer)
     keys, now = data / "keys", int(time.time())
     if not (keys / LIST).exists():
         make_keys(keys, now + KEY_LIFE_S)

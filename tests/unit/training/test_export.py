@@ -22,7 +22,7 @@ class Scaled(torch.nn.Module):
 
 @pytest.fixture(scope="module")
 def graph() -> onnx.ModelProto:
-    return onnx.load_from_string(export_onnx(Scaled(2.0), 3))
+    return onnx.load_from_string(export_onnx(Scaled(2.0), {"profiles": 3}, "importance"))
 
 
 @pytest.mark.parametrize("users", [1, 5])
@@ -34,6 +34,6 @@ def test_the_graph_answers_each_profile(graph: onnx.ModelProto, users: int) -> N
 
 
 def test_a_graph_of_other_weights_is_no_twin(graph: onnx.ModelProto) -> None:
-    check_twin(Scaled(2.0), graph, 3)
+    check_twin(Scaled(2.0), graph, {"profiles": 3})
     with pytest.raises(AssertionError, match="ONNX differs"):
-        check_twin(Scaled(2.001), graph, 3)
+        check_twin(Scaled(2.001), graph, {"profiles": 3})

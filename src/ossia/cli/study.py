@@ -84,6 +84,7 @@ def forward_ofa(
         list[float] | None,
         typer.Option("--share", metavar="SHARE", help="Of the blocks' cost that a device can afford; repeatable: .5 and 1."),
     ] = None,
+    cases: Annotated[int | None, typer.Option("--cases", min=2, help="Draw this many test users: a quick look.")] = None,
     settings: SettingOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -104,7 +105,7 @@ def forward_ofa(
     recipe = make_recipe(GeneratorRecipe, {"personalizer": "forward-ofa"} | parse_settings(settings or []))
     total = len(runs) * (2 + ROWS_A_SHARE * len(wanted))
     try:
-        for _ in watch(judge(dataset, runs, wanted, out, recipe), total, "study forward-ofa", str):
+        for _ in watch(judge(dataset, runs, wanted, out, recipe, cases=cases), total, "study forward-ofa", str):
             pass
     except KeyboardInterrupt:
         say(f"study forward-ofa: every row that was judged is in {out}; run again to resume")

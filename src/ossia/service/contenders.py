@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from ossia.adaptation.adaptation import Adaptation
-from ossia.adaptation.allocate import Importance, allocate
+from ossia.adaptation.allocate import Device, Importance, allocate
 from ossia.adaptation.base import Base
 from ossia.adaptation.cost import costs
 from ossia.data.splits import Cases, Split, item_counts
@@ -32,7 +32,7 @@ from ossia.evaluation.controls import another_user
 from ossia.evaluation.item_knn import ItemKNN
 from ossia.evaluation.table import Family
 from ossia.service.generator import Generator
-from ossia.service.personalizer import Personalizer
+from ossia.service.personalizer import FRESH, Personalizer
 from ossia.service.rankers import Delivery, deliver, make_profiles, receive, unpack
 from ossia.types import WIDTHS, Budget, Profile, Ranker
 
@@ -95,7 +95,14 @@ def uniform(base: Base, *, runtime: str = "numpy") -> Iterator[Contender]:
 
 
 def personal(
-    base: Base, personalizer: Personalizer | Generator, cases: Cases, budget: Budget, *, seed: int = 0, runtime: str = "numpy"
+    base: Base,
+    personalizer: Personalizer | Generator,
+    cases: Cases,
+    budget: Budget,
+    *,
+    device: Device = FRESH,
+    seed: int = 0,
+    runtime: str = "numpy",
 ) -> Iterator[Contender]:
     """Make personal codes, or weights, and what they must beat, all within the same budget.
 
@@ -104,6 +111,7 @@ def personal(
         personalizer: what answers profiles.
         cases: what will be judged; case i's device is number i.
         budget: of every device.
+        device: what is on every device, and how fast it is.
         seed: of who gets whose codes.
         runtime: a name in `ossia.device.runtimes.RUNTIMES`.
 
@@ -114,10 +122,10 @@ def personal(
         BudgetError: the budget is below the base's floor.
     """
     profiles = make_profiles(base, cases.histories, runtime=runtime)
-    own = deliver(base, _answers(personalizer, profiles, budget))
+    own = deliver(base, _answers(personalizer, profiles, budget, device))
     what = "codes" if isinstance(personalizer, Personalizer) else "weights"
     yield _delivered(f"personal {what}", "personal", base, own, runtime)
-    same = deliver(base, [personalizer.personalize_nobody(budget)])
+    same = deliver(base, [personalizer.personalize_nobody(budget, device=device)])
     yield _delivered(f"constant {what}", "control", base, same.to(np.zeros(len(cases), int)), runtime)
     if len(cases) > 1:
         swapped = own.to(another_user(len(cases), seed=seed))
@@ -242,11 +250,13 @@ def _delivered(name: str, family: Family, base: Base, sent: Delivery, runtime: s
     return Contender(name, family, receive(base, sent, runtime=runtime), sent.rest_bytes, sent)
 
 
-def _answers(personalizer: Personalizer | Generator, profiles: Sequence[Profile], budget: Budget) -> Iterator[Adaptation]:
+def _answers(
+    personalizer: Personalizer | Generator, profiles: Sequence[Profile], budget: Budget, device: Device = FRESH
+) -> Iterator[Adaptation]:
     """Ask for everybody, some at a time: adaptations as arrays are much larger than as payloads."""
     for start in range(0, len(profiles), BATCH):
         batch = profiles[start : start + BATCH]
-        yield from personalizer.personalize_many(batch, [budget] * len(batch))
+        yield from personalizer.personalize_many(batch, [budget] * len(batch), devices=[device] * len(batch))
 
 
 def _prior(base: Base) -> Float32[np.ndarray, " rows"]:

@@ -35,6 +35,7 @@ from ossia.errors import UsageError
 from ossia.evaluation.controls import another_user
 from ossia.files import write_whole
 from ossia.personalizers.forward_ofa import ForwardOfa
+from ossia.service.contenders import draw_cases
 from ossia.studies.chord import Done, write_row
 from ossia.studies.fine_tuning import fine_tune
 from ossia.studies.forward_ofa_conflict import measure_conflict
@@ -85,7 +86,7 @@ class Desk:
     test: Events
 
     @classmethod
-    def prepare(cls, data: Dataset, run: Path, folder: Path, recipe: GeneratorRecipe) -> "Desk":
+    def prepare(cls, data: Dataset, run: Path, folder: Path, recipe: GeneratorRecipe, *, cases: int | None = None) -> "Desk":
         """Publish a run, unless that is done, and compute profiles.
 
         Args:
@@ -93,6 +94,7 @@ class Desk:
             run: the run's folder.
             folder: where its part of the study goes.
             recipe: of every variant.
+            cases: test events to draw, for a quick look; None: all.
 
         Returns:
             the desk.
@@ -104,7 +106,8 @@ class Desk:
         frozen = FrozenBase.load(base, (8,), torch.device("cpu"))
         learn, select = (frozen.events(cases) for cases in choose_events(data, recipe))
         frozen = replace(frozen, temperature=fit_temperature(frozen, select))
-        return cls(folder, recipe, frozen, learn, select, frozen.events(data.split().test))
+        test = draw_cases(data.split().test, cases)
+        return cls(folder, recipe, frozen, learn, select, frozen.events(test))
 
     @cached_property
     def untrained(self) -> ForwardOfa:
@@ -251,7 +254,13 @@ def run(
 
 
 def study(
-    data: Dataset, runs: Sequence[Path], shares: Sequence[float], folder: Path, recipe: GeneratorRecipe
+    data: Dataset,
+    runs: Sequence[Path],
+    shares: Sequence[float],
+    folder: Path,
+    recipe: GeneratorRecipe,
+    *,
+    cases: int | None = None,
 ) -> Iterator[Done]:
     """Judge every row of every run at every share, or those that are missing; iterate to watch.
 
@@ -261,12 +270,13 @@ def study(
         shares: of the blocks' cost that devices can afford, 0 … 1.
         folder: where everything goes.
         recipe: of every variant; its personalizer is `forward-ofa`.
+        cases: test events to draw, for a quick look; None: all.
 
     Yields:
         each row, when it is written down.
 
     Raises:
-        UsageError: two runs of one name, none, or a share out of range.
+        UsageError: two runs of one name, none, a share out of range, or other settings than the study began with.
         ArtifactError: a run was trained on other data.
     """
     names = [run.resolve().name for run in runs]
@@ -274,12 +284,21 @@ def study(
         raise UsageError(f"study: expected runs in folders of different names, got {', '.join(names) or 'none'}")
     if wrong := [share for share in shares if not 0 <= share <= 1]:
         raise UsageError(f"study: expected shares of 0 … 1, got {wrong[0]:g}")
+    _keep_settings(folder / "study.json", recipe.resolve(), cases)
     for name, path in zip(names, runs, strict=True):
-        desk = Desk.prepare(data, path, folder / name, recipe.resolve())
+        desk = Desk.prepare(data, path, folder / name, recipe.resolve(), cases=cases)
         for place, make in _rows(desk, shares):
             if not place.exists():
                 make(place)
                 yield Done(name, place.parent.name, place.stem)
+
+
+def _keep_settings(path: Path, recipe: GeneratorRecipe, cases: int | None) -> None:
+    """Write down what the rows were made with, or refuse to mix them with others."""
+    settings = msgspec.json.encode({"recipe": recipe, "cases": cases})
+    if path.exists() and path.read_bytes() != settings:
+        raise UsageError(f"{path}: expected the settings that this study began with, got others; choose another folder")
+    write_whole(path, settings)
 
 
 def _rows(desk: Desk, shares: Sequence[float]) -> Iterator[tuple[Path, Callable[[Path], None]]]:

@@ -9,6 +9,7 @@ import torch
 
 from ossia.adaptation.delta_layout import DeltaLayout
 from ossia.data import Dataset, synthetic
+from ossia.errors import UsageError
 from ossia.evaluation import Provenance
 from ossia.personalizers.forward_ofa import ForwardOfa, layers_of
 from ossia.studies.chord import read_row
@@ -62,6 +63,14 @@ def test_every_row_is_judged_once(data: Dataset, folder: Path) -> None:
     assert (read_row(place).log_likelihood == before.log_likelihood).all()
 
 
+def test_rows_of_other_settings_are_not_mixed(data: Dataset, folder: Path) -> None:
+    runs, out, other = [folder / "run"], folder / "out", msgspec.structs.replace(RECIPE, rank=2)
+    with pytest.raises(UsageError, match="expected the settings"):
+        next(study(data, runs, SHARES, out, other))
+    with pytest.raises(UsageError, match="expected the settings"):
+        next(study(data, runs, SHARES, out, RECIPE, cases=9))
+
+
 def test_nothing_was_chosen_on_test_events(data: Dataset, folder: Path) -> None:
     desk = Desk.prepare(data, folder / "run", folder / "out" / "run", RECIPE.resolve())
     tested = {
@@ -103,7 +112,7 @@ def test_the_verdict_pools_and_the_page_stands(data: Dataset, folder: Path, tmp_
     assert verdict.spent.keys() == VARIANTS.keys()
     assert all(spent.share <= 0.5 + 1e-6 for spent in verdict.spent.values())
     write_page(tmp_path / "page.html", verdict, "toy", Provenance("test", (0,), "", {}, "", "", ""))
-    assert "another user's" in (tmp_path / "page.html").read_text("utf-8")
+    assert "another user&#x27;s payload" in (tmp_path / "page.html").read_text("utf-8")
 
 
 def test_conflict_is_measured_for_each_layer_with_and_without_a_mapper(folder: Path) -> None:

@@ -11,6 +11,7 @@ from jaxtyping import install_import_hook
 install_import_hook("ossia", "beartype.beartype")
 
 from ossia.adaptation import Base, write_base
+from ossia.adaptation.tail import Tail
 from ossia.types import Slot
 
 # Two workers on two cores wait for each other: a slow example is no failure.
@@ -24,6 +25,7 @@ SMALL = {
     "caser": {"dim": 8, "length": 4, "vertical": 3, "horizontal": 5},
     "gru4rec": {"dim": 8, "length": 6, "layers": 2, "hidden": 12},
     "sasrec with valves": {"dim": 8, "length": 6, "blocks": 2, "heads": 2, "hidden": 16, "valves": 1},
+    "sasrec with a tail": {"dim": 8, "length": 6, "blocks": 1, "heads": 2, "hidden": 16},
 }
 """Small sizes of every backbone, by its name and what is special about it."""
 
@@ -87,9 +89,18 @@ def base_of(tmp_path_factory: pytest.TempPathFactory) -> MakeBase:
             item_vectors=_normal(rng, items, model.shape["dim"]),
             item_ids=[f"item-{row}" for row in range(items)],
             item_counts=np.sort(rng.integers(1, 100, items)).astype(np.float32)[::-1].copy(),
+            tail=random_tail(rng, items, model.shape["dim"]) if kind.endswith("tail") else None,
         )
 
     return make
+
+
+def random_tail(rng: np.random.Generator, rows: int, dim: int, parts: int = 4, words: int = 7) -> Tail:
+    """A coarse tail that has nothing to do with any rows."""
+    codewords, rotation = (
+        rng.standard_normal(shape).astype(np.float16) for shape in ((parts, words, dim // parts), (dim, dim))
+    )
+    return Tail(rng.integers(0, words, (rows, parts)).astype(np.uint8), codewords, rotation)
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,8 @@
 static const char *const NAMES[] = {
     "manifest.json",           "base/floats.safetensors",  "base/plane2.safetensors",  "base/plane4.safetensors",
     "base/plane8.safetensors", "table/manifest.json",      "table/scales.safetensors", "table/plane2.safetensors",
-    "table/plane4.safetensors", "table/plane8.safetensors"};
-enum { FILES = sizeof NAMES / sizeof *NAMES, MAX_EVENTS = 1024, MAX_K = 1000 };
+    "table/plane4.safetensors", "table/plane8.safetensors", "table/tail.safetensors"};
+enum { FILES = sizeof NAMES / sizeof *NAMES, NEEDED = FILES - 1, /* a tail is in some tables only */ MAX_EVENTS = 1024, MAX_K = 1000 };
 
 static void fail(const char *what, const char *why)
 {
@@ -45,6 +45,13 @@ static ossia_file map(const char *folder, const char *name)
         fail(path, "can't be mapped");
     close(file);
     return (ossia_file){name, data, (size_t)info.st_size};
+}
+
+static int is_there(const char *folder, const char *name)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return access(path, R_OK) == 0;
 }
 
 static void *memory(size_t bytes)
@@ -95,12 +102,13 @@ int main(int count, char **arguments)
 
     double started = now();
     ossia_file files[FILES];
-    for (int i = 0; i < FILES; i++)
-        files[i] = map(arguments[optind], NAMES[i]);
+    size_t given = 0;
+    for (; given < FILES && (given < NEEDED || is_there(arguments[optind], NAMES[given])); given++)
+        files[given] = map(arguments[optind], NAMES[given]);
     size_t model_bytes = 0, weights_bytes = 0, scratch_bytes = 0;
-    ossia_open(files, FILES, 0, NULL, &model_bytes);
+    ossia_open(files, given, 0, NULL, &model_bytes);
     ossia_model *model = memory(model_bytes ? model_bytes : 1);
-    need(ossia_open(files, FILES, 0, model, &model_bytes), arguments[optind]);
+    need(ossia_open(files, given, 0, model, &model_bytes), arguments[optind]);
     double opened = now();
 
     ossia_file payload = {0};

@@ -24,6 +24,8 @@ static size_t lay_out(const ossia_model *model, ossia_scratch *s, void *memory)
         place_gru4rec(&model->shape, s, memory, &at);
     else
         place_caser(model, s, memory, &at);
+    s->turned = place(memory, &at, (model->tail.parts ? model->shape.dim : 0) * sizeof(float));
+    s->products = place(memory, &at, (size_t)model->tail.parts * model->tail.words * sizeof(float));
     return at;
 }
 

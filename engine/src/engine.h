@@ -4,7 +4,7 @@
  *     payload.c    bytes -> what they ask for, or which field is wrong
  *     fold.c       model, what is asked for -> weights
  *     encode.c     history -> user state  sasrec.c, gru4rec.c, caser.c
- *     score.c      user state, rows -> scores, the k best
+ *     score.c      user state, rows -> scores, the k best; tail.c: of rows that are not held
  *     kernels*     the arithmetic of the last two, once per instruction set; dispatch.c picks
  *
  * A matrix is a panel: channels in groups of 16, inputs in groups of 4, so that one group of each is the 64 bytes that one
@@ -32,6 +32,7 @@ enum { /* the largest sizes that are accepted: every product of them below fits 
     MAX_HEADS = 64,
     MAX_ITEMS = 1 << 26,
     MAX_EXTENDS = 64, /* older tables */
+    MAX_WORDS = 256,  /* of a part of a tail */
     NAME = 48,        /* of a slot, a gate, a norm or a file, with its end */
 };
 
@@ -64,25 +65,26 @@ typedef struct { /* a place in a JSON text; once something is wrong it is wrong 
 } json;
 
 json json_of(bytes_view text);
-bool json_open(json *text, char bracket);  /* consumes '{' or '[' */
-bool json_more(json *text, char bracket, bool *first); /* consumes ',' and says yes, or '}' or ']' and says no */
+/* The next of a list or an object, `count` of them so far: consumes its bracket or a comma and says yes, or the other bracket
+ * and says no. */
+bool json_next(json *text, char bracket, uint32_t *count);
 bytes_view json_text(json *text);
 bytes_view json_key(json *text);
+/* The next field of an object: its place among `names`, each ended by a zero, the last by two; -1 at the end. Bad is one that
+ * is unknown or comes twice, and an end before all were `seen`, which begins as 0, but for those named with a '?' before. */
+int json_field(json *text, const char *names, unsigned *seen);
+void json_is(json *text, const char *wanted); /* a text, and no other */
 uint64_t json_whole(json *text);
 double json_real(json *text);
 bool json_null(json *text);
 bool json_done(json *text);
 bool is_text(bytes_view view, const char *text);
 
-enum dtype { U8 = 1, I32 = 4, F32 = 5 }; /* of tensors; only these three are used */
-typedef struct {
-    enum dtype dtype;
-    uint64_t rows, columns; /* of a list, columns is 1 */
-} tensor_shape;
-bool find_tensor(bytes_view file, const char *name, tensor_shape shape, bytes_view *tensor);
+/* Finds a tensor by name, "U8", "I32", "F16" or "F32", of this shape, a list if `rows` is 0; NULL if there is none. */
+const uint8_t *find_tensor(bytes_view file, const char *name, const char *dtype, uint32_t rows, uint32_t columns);
 
 typedef struct {
-    uint32_t state[8];
+    uint32_t state[8], k[64];
     uint64_t bytes;
     uint8_t tail[64];
 } sha256;
@@ -96,6 +98,8 @@ static inline float load_float(const uint8_t *at) /* files give no alignment */
     memcpy(&value, at, sizeof value);
     return value;
 }
+
+float half_to_float(const uint8_t *at); /* a float16 that is a number */
 
 static inline uint32_t load_u32(const uint8_t *at) { return at[0] | at[1] << 8 | at[2] << 16 | (uint32_t)at[3] << 24; }
 
@@ -133,6 +137,12 @@ typedef struct { /* the rows of the item table, by bit plane, in the caller's fi
     uint32_t items, dim;
 } table;
 
+typedef struct { /* a coarse version of every row; no parts: there is none */
+    uint32_t parts, words;
+    const uint8_t *codes;        /* in the caller's file */
+    float *rotation, *codewords; /* dim x dim; parts x words x dim / parts */
+} tail;
+
 /* q + 128 of one value of a row, out of its three planes. */
 static inline int row_value(const table *t, uint32_t row, uint32_t i)
 {
@@ -152,6 +162,7 @@ struct ossia_model {
     uint32_t extends;
     older_table older[MAX_EXTENDS];
     table table;
+    tail tail;
     uint32_t *popularity_rank; /* of each row, 0 for the most popular */
     float *positions, *mask;   /* length x padded dim, or one row of zeros; ones up to dim, then zeros */
     norm norm[2 * MAX_BLOCKS + 1]; /* one before each branch, as name_norm() numbers them; the last one ends the encoder */
@@ -203,8 +214,14 @@ typedef struct { /* what a manifest says beside the model: of a base, or of a ta
 int read_base_manifest(bytes_view file, manifest *told, ossia_model *model);
 int read_table_manifest(bytes_view file, manifest *told, ossia_model *model);
 bytes_view given(const shelf *from, const char *name);
-int find_file(bytes_view files, const char *folder, const char *name, const shelf *from, bytes_view *file);
+int find_file(bytes_view files, const char *path, uint32_t folder, const shelf *from, bytes_view *file);
 void hash_file(bytes_view file, uint8_t digest[32]);
+
+/* ---- the coarse tail (tail.c) ---- */
+
+bool read_tail(ossia_model *model, bytes_view file);
+void prepare_tail(const tail *t, uint32_t dim, const float *state, float *turned, float *products);
+float tail_score(const tail *t, const float *products, int32_t row);
 
 /* ---- payloads (payload.c) ---- */
 
@@ -275,6 +292,7 @@ struct ossia_scratch { /* pointers into its own block, to rows of padded floats;
     float *said;                                      /* by the filters of a Caser */
     acts acts;
     query query;
+    float *turned, *products; /* of the state and a tail: by its rotation; of that and every codeword */
 };
 
 /* ---- encoders: from s->items, at least one event, to s->state ---- */

@@ -17,7 +17,7 @@ enum { ID = 16 };
 
 static const uint8_t MASK[4] = {0, 0xc0, 0xf0, 0xff}, HALF[4] = {128, 32, 8, 0};
 
-static float half_to_float(const uint8_t *at)
+float half_to_float(const uint8_t *at)
 {
     uint32_t half = at[0] | at[1] << 8, sign = (half & 0x8000) << 16, rest = half & 0x7fff, bits = (rest << 13) + (112u << 23);
     float value;

@@ -262,7 +262,7 @@ ALWAYS __m256i two_rows(const uint8_t *at, size_t stride) /* 64 values of each *
     return stride == 16 ? _mm256_loadu_si256((const __m256i *)at) : both((const int8_t *)at, (const int8_t *)at + stride);
 }
 
-/* Sums of 64 inputs of two rows, in four parts each: of 4 high + middle, joined as in dot64. */
+/* Sums of 64 inputs of two rows, in four parts each: of 16 * (4 high + middle), joined as in dot64. */
 ALWAYS __m256i coarse64(const twice64 *q, __m256i high, __m256i middle)
 {
     const __m256i nibble = _mm256_set1_epi8(15), even = _mm256_set1_epi8(0x33);
@@ -273,10 +273,10 @@ ALWAYS __m256i coarse64(const twice64 *q, __m256i high, __m256i middle)
     __m256i rest = _mm256_add_epi16(
         _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(low_half, 4), nibble), q->field[2]),
         _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(high_half, 4), nibble), q->field[3]));
-    return _mm256_madd_epi16(_mm256_add_epi16(sum, rest), _mm256_set1_epi16(1)); /* at most 8 * 15 * 127 fit 16 bits */
+    return _mm256_madd_epi16(_mm256_add_epi16(sum, rest), _mm256_set1_epi16(16)); /* at most 8 * 15 * 127 fit 16 bits */
 }
 
-/* A bit for each of eight rows: whether it scores above `worst`. */
+/* A bit for each of eight rows, in the order 0 2 4 6 1 3 5 7 that the sums come in: whether it scores above `worst`. */
 ALWAYS uint32_t above8(const twice64 *state, size_t chunks, const uint8_t *plane2, const uint8_t *plane4, const uint8_t *scale,
                        __m256i middle_of_cell, __m256 q_scale, __m256 worst)
 {
@@ -290,11 +290,18 @@ ALWAYS uint32_t above8(const twice64 *state, size_t chunks, const uint8_t *plane
                 part[i], coarse64(state + c, two_rows(plane2 + 16 * c, stride), two_rows(plane4 + 16 * c, stride)));
     }
     __m256i sum = _mm256_hadd_epi32(_mm256_hadd_epi32(part[0], part[1]), _mm256_hadd_epi32(part[2], part[3]));
-    sum = _mm256_permutevar8x32_epi32(sum, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-    sum = _mm256_add_epi32(_mm256_slli_epi32(sum, 4), middle_of_cell);
-    __m256 factor = _mm256_mul_ps(q_scale, _mm256_loadu_ps((const float *)(const void *)scale));
+    sum = _mm256_add_epi32(sum, middle_of_cell);
+    __m256 scales = _mm256_loadu_ps((const float *)(const void *)scale);
+    __m256 factor = _mm256_mul_ps(q_scale, _mm256_permutevar8x32_ps(scales, _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7)));
     __m256 score = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), factor);
     return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(score, worst, _CMP_GT_OQ));
+}
+
+ALWAYS uint64_t in_order(uint64_t x) /* of every eight bits 0 2 4 6 1 3 5 7 makes 0 1 2 3 4 5 6 7 */
+{
+    const uint64_t pairs = 0x0c0c0c0c0c0c0c0c, bits = 0x2222222222222222;
+    x = (x & 0xc3c3c3c3c3c3c3c3) | (x & pairs) << 2 | (x >> 2 & pairs);
+    return (x & 0x9999999999999999) | (x & bits) << 1 | (x >> 1 & bits);
 }
 
 ALWAYS size_t above_of(const table *t, const query *q, const size_t chunks, int32_t first, size_t count, float worst,
@@ -316,6 +323,7 @@ ALWAYS size_t above_of(const table *t, const query *q, const size_t chunks, int3
                                      middle_of_cell, _mm256_set1_ps(q->scale), _mm256_set1_ps(worst))
                     << j;
         }
+        open = in_order(open);
         for (size_t j = end / 8 * 8; j < end; j++) /* less than eight are not worth it */
             open |= (uint64_t)1 << j;
         for (; open; open &= open - 1) {

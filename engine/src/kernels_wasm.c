@@ -9,8 +9,11 @@
 #include <wasm_simd128.h>
 
 #define ONE_BY_ONE _Pragma("clang loop unroll(disable)") /* four copies of a tile would be no faster, only larger */
+#define WRITTEN_OUT _Pragma("clang loop unroll(full)")
+#define SHARED static __attribute__((noinline))
 #define LANES 4
 #define ROWS 4
+#define PAIRS 0 /* a kernel for two rows is more to fetch than it wins */
 #define LARGER(a, b) (vf) wasm_f32x4_pmax((v128_t)(b), (v128_t)(a)) /* a > b ? a : b, one instruction on x86 and on Arm */
 #define SMALLER(a, b) (vf) wasm_f32x4_pmin((v128_t)(b), (v128_t)(a))
 typedef int32_t sums4 __attribute__((vector_size(16)));
@@ -27,16 +30,19 @@ static inline __attribute__((always_inline)) void tile(const int8_t *w, uint32_t
 ONE_BY_ONE
     for (int c = 0; c < 4; c++) {
         v128_t high[ROWS], low[ROWS];
+WRITTEN_OUT
         for (int r = 0; r < rows; r++)
             high[r] = wasm_i32x4_splat(-8 * x_sums[r]), low[r] = wasm_i32x4_splat(0);
         for (uint32_t g = 0; g < groups; g++) {
             v128_t u = wasm_v128_xor(wasm_v128_load(w + 64 * g + 16 * c), shift), top = wasm_u8x16_shr(u, 4), rest = wasm_v128_and(u, nibble);
-            for (int r = 0; r < rows; r++) {
+    WRITTEN_OUT
+        for (int r = 0; r < rows; r++) {
                 v128_t some = wasm_v128_load32_splat(x + (uint32_t)r * stride + 4 * g);
                 high[r] = wasm_i32x4_relaxed_dot_i8x16_i7x16_add(some, top, high[r]);
                 low[r] = wasm_i32x4_relaxed_dot_i8x16_i7x16_add(some, rest, low[r]);
             }
         }
+WRITTEN_OUT
         for (int r = 0; r < rows; r++)
             sums[r][c] = (sums4)wasm_i32x4_add(wasm_i32x4_shl(high[r], 4), low[r]);
     }
@@ -52,16 +58,19 @@ static inline __attribute__((always_inline)) void tile(const int8_t *w, uint32_t
 ONE_BY_ONE
     for (int c = 0; c < 4; c++) {
         v128_t one[ROWS], two[ROWS]; /* two partial sums of two channels each */
+WRITTEN_OUT
         for (int r = 0; r < rows; r++)
             one[r] = two[r] = wasm_i32x4_splat(0);
         for (uint32_t g = 0; g < groups; g++) {
             v128_t bytes = wasm_v128_load(w + 64 * g + 16 * c), low = wasm_i16x8_extend_low_i8x16(bytes), high = wasm_i16x8_extend_high_i8x16(bytes);
-            for (int r = 0; r < rows; r++) {
+    WRITTEN_OUT
+        for (int r = 0; r < rows; r++) {
                 v128_t some = wasm_v128_load64_splat(x + (uint32_t)r * stride + 4 * g);
                 one[r] = wasm_i32x4_add(one[r], wasm_i32x4_dot_i16x8(low, some));
                 two[r] = wasm_i32x4_add(two[r], wasm_i32x4_dot_i16x8(high, some));
             }
         }
+WRITTEN_OUT
         for (int r = 0; r < rows; r++)
             sums[r][c] = (sums4)wasm_i32x4_add(wasm_i32x4_shuffle(one[r], two[r], 0, 2, 4, 6), wasm_i32x4_shuffle(one[r], two[r], 1, 3, 5, 7));
     }

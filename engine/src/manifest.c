@@ -3,17 +3,16 @@
 #include "engine.h"
 SMALL
 
-static bool hexadecimal(bytes_view text, uint8_t *bytes, size_t count)
+static void hexadecimal(json *from, uint8_t *bytes, size_t count)
 {
+    bytes_view text = json_text(from);
     if (text.size != 2 * count)
-        return false;
-    for (size_t i = 0; i < 2 * count; i++) {
+        from->bad = true;
+    for (size_t i = 0; i < 2 * count && !from->bad; i++) {
         uint8_t c = text.data[i], value = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : 16;
-        if (value == 16)
-            return false;
-        bytes[i / 2] = i % 2 ? bytes[i / 2] | value : (uint8_t)(value << 4);
+        from->bad = value == 16;
+        bytes[i / 2] = (uint8_t)(bytes[i / 2] << 4 | value);
     }
-    return true;
 }
 
 static uint32_t small(json *text) /* a size: at least 1, and far below 2^32 */
@@ -33,33 +32,23 @@ typedef struct {
 
 static entry read_entry(json *text)
 {
-    entry told = {0};
+    entry told;
     unsigned seen = 0;
-    bool first = true;
-    json_open(text, '{');
-    while (json_more(text, '}', &first)) {
-        bytes_view field = json_key(text);
-        if (is_text(field, "bytes"))
-            told.bytes = json_whole(text), seen |= 1;
-        else if (is_text(field, "sha256") && hexadecimal(json_text(text), told.sha256, 32))
-            seen |= 2;
+    memset(&told, 0, sizeof told);
+    for (int field; (field = json_field(text, "bytes\0sha256\0", &seen)) >= 0;)
+        if (field == 0)
+            told.bytes = json_whole(text);
         else
-            text->bad = true;
-    }
-    if (seen != 3)
-        text->bad = true;
+            hexadecimal(text, told.sha256, 32);
     return told;
 }
 
 static bytes_view skip_files(json *text) /* reads them all, and answers where they stand */
 {
-    bytes_view whole = {text->at, 0};
-    bool first = true;
-    json_open(text, '{');
-    while (json_more(text, '}', &first))
+    const uint8_t *start = text->at;
+    for (uint32_t count = 0; json_next(text, '{', &count);)
         json_key(text), read_entry(text);
-    whole.size = (size_t)(text->at - whole.data);
-    return whole;
+    return (bytes_view){start, (size_t)(text->at - start)};
 }
 
 bytes_view given(const shelf *from, const char *name)
@@ -78,21 +67,17 @@ void hash_file(bytes_view file, uint8_t digest[32])
     sha256_end(&hash, digest);
 }
 
-/* Finds the file `folder` + `name` of those given, and holds it to the entry `name` of a manifest's files. */
-int find_file(bytes_view files, const char *folder, const char *name, const shelf *from, bytes_view *file)
+/* Finds the file `path` of those given, and holds it to its entry in a manifest's files, which leaves out the first `folder`
+ * letters. */
+int find_file(bytes_view files, const char *path, uint32_t folder, const shelf *from, bytes_view *file)
 {
     json text = json_of(files);
-    bool first = true;
-    json_open(&text, '{');
-    while (json_more(&text, '}', &first)) {
+    for (uint32_t count = 0; json_next(&text, '{', &count);) {
         bytes_view key = json_key(&text);
         entry told = read_entry(&text);
         uint8_t digest[32];
-        char path[NAME];
-        if (text.bad || !is_text(key, name))
+        if (text.bad || !is_text(key, path + folder))
             continue;
-        memcpy(path, folder, strlen(folder));
-        memcpy(path + strlen(folder), name, strlen(name) + 1);
         *file = given(from, path);
         if (!file->data)
             return OSSIA_MISSING;
@@ -108,55 +93,43 @@ int find_file(bytes_view files, const char *folder, const char *name, const shel
 
 /* ---- the base's manifest ---- */
 
-/* Reads the sizes, and answers whether there was one that is not known here, such as the valves of a SASRec. */
+/* Reads the sizes, and answers whether the engine runs them: not one that is unknown here. */
 static bool read_shape(json *text, ossia_model *model)
 {
     unsigned seen = 0;
-    bool first = true, unknown = false;
-    json_open(text, '{');
-    while (json_more(text, '}', &first)) {
+    bool known = true;
+    for (uint32_t count = 0; json_next(text, '{', &count);) {
         uint32_t *size = size_named(model, json_key(text), &seen), told = small(text);
         if (size)
             *size = told;
         else
-            unknown = true;
+            known = false;
     }
     if (!sizes_complete(model, seen))
         text->bad = true;
-    return unknown;
+    return text->bad || (known && supported(model));
 }
 
 static void read_slot(json *text, const part *told)
 {
     unsigned seen = 0;
-    bool first = true;
-    json_open(text, '{');
-    while (json_more(text, '}', &first)) {
-        bytes_view key = json_key(text);
-        bool right = false;
-        if (is_text(key, "name"))
-            right = is_text(json_text(text), told->name), seen |= 1;
-        else if (is_text(key, "channels"))
-            right = json_whole(text) == told->channels, seen |= 2;
-        else if (is_text(key, "inputs"))
-            right = json_whole(text) == told->inputs, seen |= 4;
-        else if (is_text(key, "gate"))
-            right = told->gate[0] ? is_text(json_text(text), told->gate) : json_null(text), seen |= 8;
-        if (!right)
+    for (int field; (field = json_field(text, "name\0channels\0inputs\0gate\0", &seen)) >= 0;)
+        if (field == 0)
+            json_is(text, told->name);
+        else if (field == 3 && told->gate[0])
+            json_is(text, told->gate);
+        else if (field == 3)
+            json_null(text);
+        else if (json_whole(text) != (field == 1 ? told->channels : told->inputs))
             text->bad = true;
-    }
-    if (seen != 15)
-        text->bad = true;
 }
 
 static void read_slots(json *text, const ossia_model *model)
 {
     uint32_t count = 0;
     part told;
-    bool first = true;
-    json_open(text, '[');
-    for (; json_more(text, ']', &first) && count < model->slots; count++) {
-        describe_part(model, count, &told);
+    while (json_next(text, '[', &count) && count <= model->slots) {
+        describe_part(model, count - 1, &told);
         read_slot(text, &told);
     }
     if (count != model->slots)
@@ -167,131 +140,108 @@ static void read_gates(json *text, const ossia_model *model)
 {
     uint32_t count = 0;
     char name[NAME];
-    bool first = true;
-    json_open(text, '[');
-    for (; json_more(text, ']', &first) && count < model->shape.gates; count++) {
-        name_gate(model, count, name);
-        if (!is_text(json_text(text), name))
-            text->bad = true;
+    while (json_next(text, '[', &count) && count <= model->shape.gates) {
+        name_gate(model, count - 1, name);
+        json_is(text, name);
     }
     if (count != model->shape.gates)
         text->bad = true;
 }
 
-enum { KIND = 1, VERSION = 2, FILES = 4 }; /* fields of both */
-enum { BACKBONE = 8, SHAPE = 16, SLOTS = 32, GATES = 64, CLIP = 128, TABLE = 256, OF_BASE = 511 };
-enum { ROWS = 8, DIM = 16, EXTENDS = 32, OF_TABLE = 63 };
-
-/* Reads one field, and answers which; 0 for one that is unknown or not as it must be. `told` is all zeros before the first. The
- * backbone comes before its shape, and the shape before slots and gates, as every writer puts them. */
-static unsigned read_base_field(json *text, bytes_view key, unsigned seen, manifest *told, ossia_model *model)
+enum { KIND, VERSION, FILES }; /* fields of both */
+static void read_common(json *text, int field, const char *kind, manifest *told)
 {
-    if (is_text(key, "kind"))
-        return is_text(json_text(text), "ossia-base") ? KIND : 0;
-    if (is_text(key, "version"))
-        return json_whole(text) == 1 ? VERSION : 0;
-    if (is_text(key, "files"))
-        return told->files = skip_files(text), FILES;
-    if (is_text(key, "backbone"))
-        return told->unsupported = !kind_named(json_text(text), &model->kind), BACKBONE;
-    if (is_text(key, "shape") && seen & BACKBONE) {
-        bool unknown = read_shape(text, model);
-        told->unsupported = !text->bad && (unknown || !supported(model));
+    if (field == KIND)
+        json_is(text, kind);
+    else if (field == FILES)
+        told->files = skip_files(text);
+    else if (json_whole(text) != 1)
+        text->bad = true;
+}
+
+enum { BACKBONE = 3, SHAPE, SLOTS, GATES, CLIP, TABLE };
+static const char OF_BASE[] = "kind\0version\0files\0backbone\0shape\0slots\0gates\0profile_clip\0table\0";
+
+/* The backbone comes before its shape, and the shape before slots and gates, as every writer puts them. */
+static void read_base_field(json *text, int field, manifest *told, ossia_model *model)
+{
+    switch (field) {
+    case BACKBONE: told->unsupported = !kind_named(json_text(text), &model->kind); break;
+    case SHAPE:
+        told->unsupported = !read_shape(text, model);
         count_parts(model);
-        return SHAPE;
+        break;
+    case SLOTS: read_slots(text, model); break;
+    case GATES: read_gates(text, model); break;
+    case CLIP: model->profile_clip = (float)json_real(text); break;
+    case TABLE: hexadecimal(text, told->table_id, 32); break;
+    default: read_common(text, field, "ossia-base", told);
     }
-    if (is_text(key, "slots") && seen & SHAPE)
-        return read_slots(text, model), SLOTS;
-    if (is_text(key, "gates") && seen & SHAPE)
-        return read_gates(text, model), GATES;
-    if (is_text(key, "profile_clip"))
-        return model->profile_clip = (float)json_real(text), CLIP;
-    if (is_text(key, "table"))
-        return hexadecimal(json_text(text), told->table_id, 32) ? TABLE : 0;
-    return 0;
 }
 
 int read_base_manifest(bytes_view file, manifest *told, ossia_model *model)
 {
-    unsigned seen = 0;
-    bool first = true;
     json text = json_of(file);
-    json_open(&text, '{');
-    while (json_more(&text, '}', &first)) {
-        unsigned field = read_base_field(&text, json_key(&text), seen, told, model);
-        if (!field || seen & field || text.bad)
+    unsigned seen = 0;
+    for (int field; (field = json_field(&text, OF_BASE, &seen)) >= 0;) {
+        unsigned first = field == SHAPE ? 1 << BACKBONE : field == SLOTS || field == GATES ? 1 << SHAPE : 0;
+        if ((seen & first) != first)
             return OSSIA_MANIFEST;
+        read_base_field(&text, field, told, model);
         if (told->unsupported)
             return OSSIA_UNSUPPORTED;
-        seen |= field;
     }
-    return json_done(&text) && seen == OF_BASE ? OSSIA_OK : OSSIA_MANIFEST;
+    return json_done(&text) ? OSSIA_OK : OSSIA_MANIFEST;
 }
 
 /* ---- the table's manifest ---- */
 
+enum { ROWS = 3, DIM, EXTENDS, TAIL };
+static const char OF_TABLE[] = "kind\0version\0files\0rows\0dim\0extends\0?tail\0";
+
 static void read_older(json *text, older_table *older)
 {
-    bool first = true, named = false;
-    older->rows = 0;
-    json_open(text, '{');
-    while (json_more(text, '}', &first)) {
-        bytes_view key = json_key(text);
-        if (is_text(key, "table"))
-            named = hexadecimal(json_text(text), older->id, sizeof older->id);
-        else if (is_text(key, "rows"))
-            older->rows = small(text);
+    unsigned seen = 0;
+    for (int field; (field = json_field(text, "table\0rows\0", &seen)) >= 0;)
+        if (field == 0)
+            hexadecimal(text, older->id, sizeof older->id);
         else
-            text->bad = true;
-    }
-    if (!named || !older->rows)
-        text->bad = true;
+            older->rows = small(text);
 }
 
 static void read_extends(json *text, ossia_model *model)
 {
-    bool first = true;
-    json_open(text, '[');
-    while (json_more(text, ']', &first)) {
-        if (model->extends == MAX_EXTENDS) {
+    while (json_next(text, '[', &model->extends))
+        if (model->extends > MAX_EXTENDS) {
             text->bad = true;
             return;
-        }
-        read_older(text, &model->older[model->extends++]);
-    }
+        } else
+            read_older(text, &model->older[model->extends - 1]);
 }
 
-static unsigned read_table_field(json *text, bytes_view key, manifest *told, ossia_model *model)
+static void read_tail_shape(json *text, tail *t)
 {
-    if (is_text(key, "kind"))
-        return is_text(json_text(text), "ossia-table") ? KIND : 0;
-    if (is_text(key, "version"))
-        return json_whole(text) == 1 ? VERSION : 0;
-    if (is_text(key, "files"))
-        return told->files = skip_files(text), FILES;
-    if (is_text(key, "rows"))
-        return told->rows = small(text), ROWS;
-    if (is_text(key, "dim"))
-        return told->dim = small(text), DIM;
-    if (is_text(key, "extends"))
-        return read_extends(text, model), EXTENDS;
-    return 0;
+    unsigned seen = 0;
+    for (int field; (field = json_field(text, "parts\0words\0", &seen)) >= 0;)
+        *(field ? &t->words : &t->parts) = small(text);
 }
 
 int read_table_manifest(bytes_view file, manifest *told, ossia_model *model)
 {
-    unsigned seen = 0;
-    bool first = true;
     json text = json_of(file);
-    json_open(&text, '{');
-    while (json_more(&text, '}', &first)) {
-        unsigned field = read_table_field(&text, json_key(&text), told, model);
-        if (!field || seen & field || text.bad)
-            return OSSIA_MANIFEST;
-        seen |= field;
-    }
+    unsigned seen = 0;
+    for (int field; (field = json_field(&text, OF_TABLE, &seen)) >= 0;)
+        switch (field) {
+        case ROWS: told->rows = small(&text); break;
+        case DIM: told->dim = small(&text); break;
+        case EXTENDS: read_extends(&text, model); break;
+        case TAIL: read_tail_shape(&text, &model->tail); break;
+        default: read_common(&text, field, "ossia-table", told);
+        }
+    if (!json_done(&text) || (model->tail.parts && (told->dim % model->tail.parts || model->tail.words > MAX_WORDS)))
+        return OSSIA_MANIFEST;
     for (uint32_t i = 0; i < model->extends; i++)
         if (model->older[i].rows > told->rows)
             return OSSIA_MANIFEST;
-    return json_done(&text) && seen == OF_TABLE ? OSSIA_OK : OSSIA_MANIFEST;
+    return OSSIA_OK;
 }

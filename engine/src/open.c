@@ -48,6 +48,10 @@ static size_t lay_out(ossia_model *model, void *memory)
     model->positions = place_floats(memory, &at, model->kind == SASREC ? model->shape.length : 1, dim);
     model->mask = place_floats(memory, &at, 1, dim);
     model->popularity_rank = place(memory, &at, model->shape.items * sizeof(uint32_t));
+    if (model->tail.parts) {
+        model->tail.rotation = place(memory, &at, dim * dim * sizeof(float));
+        model->tail.codewords = place(memory, &at, model->tail.words * dim * sizeof(float));
+    }
     return at;
 }
 
@@ -56,38 +60,38 @@ static size_t lay_out(ossia_model *model, void *memory)
 /* Copies the tensor NAME + AFTER, rows x columns or, with 0 rows, a list; each row padded with zeros. */
 static bool copy_floats(bytes_view file, const char *name, const char *after, uint32_t rows, uint32_t columns, float *to)
 {
-    bytes_view tensor;
     char whole[NAME + 8];
     memcpy(whole, name, strlen(name));
     memcpy(whole + strlen(name), after, strlen(after) + 1);
-    tensor_shape shape = rows ? (tensor_shape){F32, rows, columns} : (tensor_shape){F32, columns, 1};
-    if (!find_tensor(file, whole, shape, &tensor))
-        return false;
-    size_t stride = pad_to(columns, 16);
-    for (size_t row = 0; row < (rows ? rows : 1); row++) {
+    const uint8_t *from = find_tensor(file, whole, "F32", rows, columns);
+    size_t stride = pad_to(columns, 16), bytes = columns * sizeof(float);
+    for (size_t row = 0; from && row < (rows ? rows : 1); row++) {
         memset(to + row * stride, 0, stride * sizeof(float));
-        memcpy(to + row * stride, tensor.data + row * columns * sizeof(float), columns * sizeof(float));
+        memcpy(to + row * stride, from + row * bytes, bytes);
     }
-    return true;
+    return from;
+}
+
+static bool find_planes(const bytes_view planes[3], const char *name, uint32_t rows, uint32_t columns, table *found)
+{
+    uint32_t quarter = (uint32_t)pad_to(columns, 4) / 4, half = (uint32_t)pad_to(columns, 2) / 2;
+    found->items = rows, found->dim = columns;
+    found->plane2 = find_tensor(planes[0], name, "U8", rows, quarter);
+    found->plane4 = find_tensor(planes[1], name, "U8", rows, quarter);
+    found->plane8 = find_tensor(planes[2], name, "U8", rows, half);
+    return found->plane2 && found->plane4 && found->plane8;
 }
 
 /* Joins a slot's planes into a panel of u = q + 128. */
 static bool copy_panel(const bytes_view planes[3], const char *name, slot *s)
 {
-    size_t quarter = pad_to(s->inputs, 4) / 4, half = pad_to(s->inputs, 2) / 2;
-    bytes_view high, middle, low;
-    if (!find_tensor(planes[0], name, (tensor_shape){U8, s->channels, quarter}, &high) ||
-        !find_tensor(planes[1], name, (tensor_shape){U8, s->channels, quarter}, &middle) ||
-        !find_tensor(planes[2], name, (tensor_shape){U8, s->channels, half}, &low))
+    table found;
+    if (!find_planes(planes, name, s->channels, s->inputs, &found))
         return false;
     memset(s->master, 128, panel_bytes(s));
     for (uint32_t c = 0; c < s->channels; c++)
-        for (uint32_t i = 0; i < s->inputs; i++) {
-            unsigned two = high.data[c * quarter + i / 4] >> i % 4 * 2 & 3;
-            unsigned four = middle.data[c * quarter + i / 4] >> i % 4 * 2 & 3,
-                     eight = low.data[c * half + i / 2] >> i % 2 * 4 & 15;
-            s->master[place_of(s, c, i)] = (uint8_t)(two << 6 | four << 4 | eight);
-        }
+        for (uint32_t i = 0; i < s->inputs; i++)
+            s->master[place_of(s, c, i)] = (uint8_t)row_value(&found, c, i);
     return true;
 }
 
@@ -122,19 +126,14 @@ static bool read_tensors(ossia_model *model, bytes_view floats, const bytes_view
 
 static bool read_table(ossia_model *model, const bytes_view planes[3], bytes_view scales)
 {
-    uint32_t items = model->shape.items, dim = model->shape.dim;
-    uint64_t quarter = pad_to(dim, 4) / 4, half = pad_to(dim, 2) / 2;
-    bytes_view high, middle, low, scale, popularity;
-    if (!find_tensor(planes[0], "rows", (tensor_shape){U8, items, quarter}, &high) ||
-        !find_tensor(planes[1], "rows", (tensor_shape){U8, items, quarter}, &middle) ||
-        !find_tensor(planes[2], "rows", (tensor_shape){U8, items, half}, &low) ||
-        !find_tensor(scales, "scales", (tensor_shape){F32, 3, items}, &scale) ||
-        !find_tensor(scales, "popularity", (tensor_shape){I32, items, 1}, &popularity))
+    uint32_t items = model->shape.items;
+    const uint8_t *popularity = find_tensor(scales, "popularity", "I32", 0, items);
+    model->table.scales = find_tensor(scales, "scales", "F32", 3, items);
+    if (!popularity || !model->table.scales || !find_planes(planes, "rows", items, model->shape.dim, &model->table))
         return false;
-    model->table = (table){high.data, middle.data, low.data, scale.data, items, dim};
     memset(model->popularity_rank, 255, items * sizeof(uint32_t));
     for (uint32_t i = 0; i < items; i++) {
-        uint32_t row = load_u32(popularity.data + 4 * (size_t)i);
+        uint32_t row = load_u32(popularity + 4 * (size_t)i);
         if (row >= items || model->popularity_rank[row] != UINT32_MAX)
             return false; /* not an order of the rows */
         model->popularity_rank[row] = i;
@@ -168,21 +167,25 @@ static int read_manifests(const shelf *from, ossia_model *model, manifest *base,
     return OSSIA_OK;
 }
 
+enum { OF_ROWS = 4, FOLDER = 6 }; /* files that the table's manifest names, without "table/" */
+
 static int read_contents(const shelf *from, const manifest *base, const manifest *rows, ossia_model *model)
 {
-    static const char *const names[3] = {"plane2.safetensors", "plane4.safetensors", "plane8.safetensors"};
-    static const char *const base_names[3] = {"base/plane2.safetensors", "base/plane4.safetensors", "base/plane8.safetensors"};
-    bytes_view planes[3], row_planes[3], floats, scales;
-    int error = find_file(base->files, "", "base/floats.safetensors", from, &floats);
-    for (int i = 0; i < 3 && error == OSSIA_OK; i++)
-        error = find_file(base->files, "", base_names[i], from, &planes[i]);
-    for (int i = 0; i < 3 && error == OSSIA_OK; i++)
-        error = find_file(rows->files, "table/", names[i], from, &row_planes[i]);
-    if (error == OSSIA_OK)
-        error = find_file(rows->files, "table/", "scales.safetensors", from, &scales);
+    static const char *const names[] = {"base/floats.safetensors",  "base/plane2.safetensors",  "base/plane4.safetensors",
+                                        "base/plane8.safetensors",  "table/scales.safetensors", "table/plane2.safetensors",
+                                        "table/plane4.safetensors", "table/plane8.safetensors"};
+    bytes_view files[2 * OF_ROWS];
+    int error = OSSIA_OK;
+    for (int i = 0; i < 2 * OF_ROWS && error == OSSIA_OK; i++)
+        error = find_file(i < OF_ROWS ? base->files : rows->files, names[i], i < OF_ROWS ? 0 : FOLDER, from, &files[i]);
+    bytes_view coarse;
+    if (error == OSSIA_OK && model->tail.parts)
+        error = find_file(rows->files, "table/tail.safetensors", FOLDER, from, &coarse);
     if (error != OSSIA_OK)
         return error;
-    return read_tensors(model, floats, planes) && read_table(model, row_planes, scales) ? OSSIA_OK : OSSIA_TENSORS;
+    bool right = read_tensors(model, files[0], files + 1) && read_table(model, files + OF_ROWS + 1, files[OF_ROWS]) &&
+                 (!model->tail.parts || read_tail(model, coarse));
+    return right ? OSSIA_OK : OSSIA_TENSORS;
 }
 
 int ossia_open(const ossia_file *files, size_t count, int flags, ossia_model *memory, size_t *bytes)

@@ -30,15 +30,13 @@ static bool need(json *text, char wanted)
 
 json json_of(bytes_view text) { return (json){text.data, text.data + text.size, false}; }
 
-bool json_open(json *text, char bracket) { return need(text, bracket); }
-
-bool json_more(json *text, char bracket, bool *first)
+bool json_next(json *text, char bracket, uint32_t *count)
 {
-    bool was_first = *first;
-    *first = false;
-    if (take(text, bracket) || text->bad)
+    if (!*count)
+        need(text, bracket);
+    if (take(text, bracket + 2) || text->bad) /* '}' is '{' + 2, and ']' is '[' + 2 */
         return false;
-    return was_first || need(text, ',');
+    return !(*count)++ || need(text, ',');
 }
 
 bytes_view json_text(json *text)
@@ -62,6 +60,28 @@ bytes_view json_key(json *text)
     return key;
 }
 
+int json_field(json *text, const char *names, unsigned *seen)
+{
+    uint32_t count = *seen;
+    int field = 0;
+    bool more = json_next(text, '{', &count);
+    bytes_view key = more ? json_key(text) : (bytes_view){NULL, 0};
+    unsigned needed = 0;
+    for (; *names && !(more && is_text(key, names + (*names == '?'))); names += strlen(names) + 1)
+        needed |= (unsigned)(*names != '?') << field++;
+    unsigned own = 1u << field;
+    if (more ? !*names || *seen & own : (*seen & needed) != needed)
+        text->bad = true;
+    *seen |= own;
+    return more && !text->bad ? field : -1;
+}
+
+void json_is(json *text, const char *wanted)
+{
+    if (!is_text(json_text(text), wanted))
+        text->bad = true;
+}
+
 static bool digit(const json *text) { return text->at < text->end && *text->at >= '0' && *text->at <= '9'; }
 
 uint64_t json_whole(json *text)
@@ -76,33 +96,36 @@ uint64_t json_whole(json *text)
     return text->bad ? 0 : number;
 }
 
+static double digits(json *text, double before, int *count)
+{
+    for (; digit(text); text->at++, ++*count)
+        before = 10 * before + (*text->at - '0');
+    return before;
+}
+
+static bool sign(json *text, char wanted) { return text->at < text->end && *text->at == (uint8_t)wanted && text->at++; }
+
 /* A number with a fraction and an exponent, correct to a last digit or two of the double. */
 double json_real(json *text)
 {
-    double number = 0, sign = 1;
-    int places = 0, exponent = 0, down = 1;
+    int whole = 0, places = 0, ignored = 0;
     blank(text);
-    if (text->at < text->end && *text->at == '-')
-        sign = -1, text->at++;
-    if (!digit(text))
-        text->bad = true;
-    for (; digit(text); text->at++)
-        number = 10 * number + (*text->at - '0');
-    if (text->at < text->end && *text->at == '.')
-        for (text->at++; digit(text); text->at++, places++)
-            number = 10 * number + (*text->at - '0');
-    if (text->at < text->end && (*text->at == 'e' || *text->at == 'E')) {
-        text->at++;
-        if (text->at < text->end && (*text->at == '-' || *text->at == '+'))
-            down = *text->at++ == '-' ? -1 : 1;
-        for (; digit(text) && exponent < 1000; text->at++)
-            exponent = 10 * exponent + (*text->at - '0');
+    bool negative = sign(text, '-'), down = false;
+    double number = digits(text, 0, &whole), exponent = 0;
+    if (sign(text, '.'))
+        number = digits(text, number, &places);
+    if (sign(text, 'e') || sign(text, 'E')) {
+        down = sign(text, '-') || (sign(text, '+') && false);
+        exponent = digits(text, 0, &ignored);
     }
-    double power = 1;
-    exponent = down * exponent - places;
-    for (int i = 0; i < 400 && i < (exponent < 0 ? -exponent : exponent); i++)
-        power *= 10;
-    return text->bad ? 0 : sign * (exponent < 0 ? number / power : number * power);
+    if (!whole)
+        text->bad = true;
+    exponent = (down ? -exponent : exponent) - places;
+    for (int i = 0; i < 400 && exponent > i; i++)
+        number *= 10;
+    for (int i = 0; i < 400 && -exponent > i; i++)
+        number /= 10;
+    return text->bad ? 0 : negative ? -number : number;
 }
 
 bool json_null(json *text)
@@ -125,73 +148,59 @@ bool is_text(bytes_view view, const char *text) { return view.size == strlen(tex
 
 /* ---- safetensors: 8 bytes of header length, a JSON header, then the tensors ---- */
 
-static enum dtype read_dtype(json *text)
-{
-    bytes_view name = json_text(text);
-    return is_text(name, "U8") ? U8 : is_text(name, "I32") ? I32 : is_text(name, "F32") ? F32 : 0;
-}
-
 typedef struct {
-    enum dtype dtype;
-    uint64_t shape[2], sizes, start, end;
+    bytes_view dtype;
+    uint64_t shape[2], ends[2];
+    uint32_t sizes;
 } entry;
+
+static uint32_t read_numbers(json *text, uint64_t numbers[2])
+{
+    uint32_t count = 0;
+    while (json_next(text, '[', &count)) {
+        uint64_t number = json_whole(text);
+        if (count <= 2)
+            numbers[count - 1] = number;
+    }
+    return count;
+}
 
 static entry read_entry(json *text)
 {
-    entry found = {0};
-    bool first = true;
-    json_open(text, '{');
-    while (json_more(text, '}', &first)) {
-        bytes_view key = json_key(text);
-        bool first_number = true;
-        if (is_text(key, "dtype")) {
-            found.dtype = read_dtype(text);
-        } else if (is_text(key, "shape")) {
-            json_open(text, '[');
-            for (found.sizes = 0; json_more(text, ']', &first_number); found.sizes++) {
-                uint64_t size = json_whole(text);
-                if (found.sizes < 2)
-                    found.shape[found.sizes] = size;
-            }
-        } else if (is_text(key, "data_offsets") && json_open(text, '[')) {
-            found.start = json_whole(text);
-            need(text, ',');
-            found.end = json_whole(text);
-            need(text, ']');
-        } else {
+    entry found;
+    unsigned seen = 0;
+    memset(&found, 0, sizeof found);
+    for (int field; (field = json_field(text, "dtype\0shape\0data_offsets\0", &seen)) >= 0;)
+        if (field == 0)
+            found.dtype = json_text(text);
+        else if (field == 1)
+            found.sizes = read_numbers(text, found.shape);
+        else if (read_numbers(text, found.ends) != 2)
             text->bad = true;
-        }
-    }
     return found;
 }
 
-static bool fits(const entry *found, tensor_shape shape, uint64_t space)
+static bool fits(const entry *found, const char *dtype, uint64_t rows, uint64_t columns, uint64_t space)
 {
-    uint64_t columns = found->sizes == 1 ? 1 : found->shape[1], width = shape.dtype == U8 ? 1 : 4;
-    return found->dtype == shape.dtype && (found->sizes == 1 || found->sizes == 2) && found->shape[0] == shape.rows &&
-           columns == shape.columns && found->start <= found->end && found->end <= space &&
-           found->end - found->start == shape.rows * shape.columns * width;
+    uint64_t width = *dtype == 'U' ? 1 : dtype[1] == '1' ? 2 : 4; /* U8, F16; I32, F32 */
+    bool shaped = rows ? found->sizes == 2 && found->shape[0] == rows && found->shape[1] == columns
+                       : found->sizes == 1 && found->shape[0] == columns;
+    return shaped && is_text(found->dtype, dtype) && found->ends[0] <= found->ends[1] && found->ends[1] <= space &&
+           found->ends[1] - found->ends[0] == (rows ? rows : 1) * columns * width;
 }
 
-/* Finds a tensor by name, and holds it to the type and shape that it must have. */
-bool find_tensor(bytes_view file, const char *name, tensor_shape shape, bytes_view *tensor)
+const uint8_t *find_tensor(bytes_view file, const char *name, const char *dtype, uint32_t rows, uint32_t columns)
 {
-    if (file.size < 8)
-        return false;
-    uint64_t header = load_u32(file.data) | (uint64_t)load_u32(file.data + 4) << 32;
-    if (header > file.size - 8)
-        return false;
+    uint64_t header = file.size < 8 ? 0 : load_u32(file.data) | (uint64_t)load_u32(file.data + 4) << 32;
+    if (file.size < 8 || header > file.size - 8)
+        return NULL;
     const uint8_t *data = file.data + 8 + header;
     json text = json_of((bytes_view){file.data + 8, (size_t)header});
-    bool first = true;
-    json_open(&text, '{');
-    while (json_more(&text, '}', &first)) {
+    for (uint32_t count = 0; json_next(&text, '{', &count);) {
         bytes_view key = json_key(&text);
         entry found = read_entry(&text);
-        if (!text.bad && is_text(key, name)) {
-            *tensor = (bytes_view){data + found.start, (size_t)(found.end - found.start)};
-            return fits(&found, shape, file.size - 8 - header);
-        }
+        if (!text.bad && is_text(key, name))
+            return fits(&found, dtype, rows, columns, file.size - 8 - header) ? data + found.ends[0] : NULL;
     }
-    return false;
+    return NULL;
 }

@@ -4,10 +4,15 @@
  *
  * Rows are read where they lie, by bit plane: a row at 4 bits is two planes, at 2 bits one. A row of the user's own history
  * counts at 8 bits, whatever the payload left of it. Without a single known event everything scores minus its popularity
- * rank, held or not. What can't be scored is -infinity. */
+ * rank, held or not. A row that is not held scores by the table's tail; what can't be scored is -infinity. */
 #include "engine.h"
 
-enum { CHUNK = 1024 };                          /* candidates that are scored at once */
+#ifdef __wasm__
+enum { SIFTS = 0 }; /* there it wins nothing, and is more to fetch */
+#else
+enum { SIFTS = 1 };
+#endif
+enum { CHUNK = 1024, NO_ROW = -1 };             /* candidates that are scored at once; one that is to have no score */
 #define OUTLINED static __attribute__((noinline)) /* once a chunk: a call costs nothing there, a copy does */
 
 float round_values(const float *x, uint32_t count, int8_t *q)
@@ -50,6 +55,7 @@ typedef struct { /* what scoring needs to know, for all candidates */
     const kernels *run;
     const uint8_t *widths;
     bool known, all_rows, unseen;
+    const tail *tail; /* of rows that are not held; NULL: there are none, or nothing scores them */
 } ranker;
 
 static ranker make_ranker(const ossia_model *model, const ossia_weights *weights, ossia_scratch *s, const int32_t *history,
@@ -57,9 +63,14 @@ static ranker make_ranker(const ossia_model *model, const ossia_weights *weights
 {
     ranker r = {
         model, s, kernels_now(), widths_of(model, weights), encode(model, weights, s, history, events), weights->all_rows,
-        unseen};
-    if (r.known)
-        make_query(s->state, model->shape.dim, &s->query);
+        unseen, NULL};
+    if (!r.known)
+        return r;
+    make_query(s->state, model->shape.dim, &s->query);
+    if (model->tail.parts && !r.all_rows) {
+        r.tail = &model->tail;
+        prepare_tail(r.tail, model->shape.dim, s->state, s->turned, s->products);
+    }
     return r;
 }
 
@@ -70,12 +81,15 @@ static uint8_t width_of(const ranker *r, int32_t item)
     return own ? (r->unseen ? 0 : 3) : r->widths[item];
 }
 
+/* Whether a row without a width has none because it was seen: then the tail has no word either. */
+static bool left_out(const ranker *r, int32_t item, uint8_t width) { return !width && r->unseen && in_history(r->scratch, item); }
+
 static void pick_listed(const ranker *r, const int32_t *items, size_t count, int32_t *rows, uint8_t *widths)
 {
     for (size_t i = 0; i < count; i++) {
         bool known = items[i] >= 0 && (uint32_t)items[i] < r->model->shape.items;
-        rows[i] = known ? items[i] : 0;
         widths[i] = known ? width_of(r, items[i]) : 0;
+        rows[i] = known && !left_out(r, items[i], widths[i]) ? items[i] : NO_ROW;
     }
 }
 
@@ -88,8 +102,10 @@ static void pick_range(const ranker *r, int32_t first, size_t count, int32_t *ro
         return;
     for (uint32_t i = 0; i < r->scratch->events; i++) {
         uint32_t at = (uint32_t)r->scratch->items[i] - (uint32_t)first;
-        if (at < count)
+        if (at < count) {
             widths[at] = r->unseen ? 0 : 3;
+            rows[at] = r->unseen ? NO_ROW : rows[at];
+        }
     }
 }
 
@@ -105,7 +121,9 @@ OUTLINED void match_rows(const ranker *r, const int32_t *rows, const uint8_t *wi
 {
     r->run->match(&r->model->table, &r->scratch->query, rows, widths, count, scores);
     for (size_t i = 0; i < count; i++)
-        if (!(scores[i] - scores[i] == 0)) /* infinite, or no number */
+        if (!widths[i] && r->tail && rows[i] != NO_ROW)
+            scores[i] = tail_score(r->tail, r->scratch->products, rows[i]);
+        else if (!(scores[i] - scores[i] == 0)) /* infinite, or no number */
             scores[i] = -__builtin_inff();
 }
 
@@ -246,7 +264,7 @@ static void sort(heap *h, size_t k)
  * From sum to score every step keeps the order (a rounding, and a product with a factor that is not negative), so the score of
  * the right side is no less than that of the left, to the bit. `match` computes it as it is, at 4 bits: the table hands it the
  * scales of 8 bits instead, and the query a sum that is lower by what -120 times it turns into the slack. For 4 bits after 2
- * the slack would be eight times as large and leave out nothing. */
+ * the slack would be three times as large and leave out too little. */
 
 typedef struct {
     table table;
@@ -254,6 +272,8 @@ typedef struct {
     bool neighbors; /* there is a kernel for rows in the table's order */
     size_t wait;    /* chunks that are scored at once, because of the last one too little was left out */
 } sieve;
+
+enum { WAIT = 8 };
 
 static void make_sieve(const ranker *r, sieve *s)
 {
@@ -279,7 +299,7 @@ static size_t keep_open(const ranker *r, const sieve *s, float worst, int32_t *r
         coarse[i] = widths[i] == 3 ? 2 : 0;
     r->run->match(&s->table, &s->query, rows, coarse, count, most);
     for (size_t i = 0; i < count; i++)
-        if (most[i] > worst || (widths[i] && !coarse[i]))
+        if (most[i] > worst || (widths[i] && !coarse[i]) || (!widths[i] && r->tail && rows[i] != NO_ROW))
             rows[kept] = rows[i], widths[kept] = widths[i], places[kept++] = (int32_t)i;
     return kept;
 }
@@ -289,8 +309,10 @@ static size_t keep_neighbors(const ranker *r, const sieve *s, float worst, int32
                              size_t count, int32_t *places)
 {
     size_t kept = r->run->above(&s->table, &s->query, first, count, worst, places);
-    for (size_t i = 0; i < kept; i++)
-        rows[i] = first + places[i], widths[i] = width_of(r, rows[i]);
+    for (size_t i = 0; i < kept; i++) {
+        rows[i] = first + places[i], widths[i] = r->unseen ? width_of(r, rows[i]) : 3;
+        rows[i] = widths[i] ? rows[i] : NO_ROW; /* all are held: it was seen */
+    }
     return kept;
 }
 
@@ -315,7 +337,9 @@ static void sift_chunk(const ranker *r, sieve *s, heap *h, size_t k, const int32
         kept = keep_neighbors(r, s, h->scores[0], first, rows, widths, count, places);
     else {
         pick(r, items, first, count, rows, widths);
-        tries = tries && 2 * count_wide(widths, count) > count;
+        bool worth = tries && 8 * count_wide(widths, count) > 7 * count; /* taking a mixture apart costs more than it saves */
+        s->wait = tries && !worth ? WAIT : s->wait;
+        tries = worth;
         if (tries)
             kept = keep_open(r, s, h->scores[0], rows, widths, count, places);
     }
@@ -327,7 +351,7 @@ static void sift_chunk(const ranker *r, sieve *s, heap *h, size_t k, const int32
     for (size_t i = 0; i < kept; i++)
         offer(h, k, first + places[i], scores[i]);
     if (2 * kept > count)
-        s->wait = 8;
+        s->wait = WAIT;
 }
 
 int ossia_top(const ossia_model *model, const ossia_weights *weights, ossia_scratch *scratch, const int32_t *history,
@@ -342,12 +366,12 @@ int ossia_top(const ossia_model *model, const ossia_weights *weights, ossia_scra
     sieve few;
     float chunk[CHUNK];
     size_t all = candidates ? count : model->shape.items;
-    if (r.known)
+    if (SIFTS && r.known)
         make_sieve(&r, &few);
     for (size_t i = 0; i < all && k; i += CHUNK) {
         size_t some = all - i < CHUNK ? all - i : CHUNK;
         const int32_t *items = candidates ? candidates + i : NULL;
-        if (r.known && h.size == k) {
+        if (SIFTS && r.known && h.size == k) {
             sift_chunk(&r, &few, &h, k, items, (int32_t)i, some);
             continue;
         }

@@ -1,18 +1,33 @@
 /* SHA-256 (FIPS 180-4): ids and digests. Plain and short; a base is hashed once, when it is opened. */
 #include "engine.h"
 
-static const uint32_t K[64] = {0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
-                               0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
-                               0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
-                               0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
-                               0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
-                               0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
-                               0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
-                               0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
+/* The first 32 bits behind the point of a prime's root, by Newton's method: FIPS 180-4 takes its constants from there, and to
+ * work them out is less to fetch than to list them. */
+static uint32_t bits_of_root(uint32_t prime, bool cube)
+{
+    double x = prime;
+    for (int i = 0; i < 16; i++)
+        x = cube ? (2 * x + prime / (x * x)) / 3 : (x + prime / x) / 2;
+    return (uint32_t)((x - (uint32_t)x) * 4294967296.0);
+}
+
+static void find_constants(uint32_t roots[8], uint32_t cube_roots[64])
+{
+    for (uint32_t n = 2, found = 0; found < 64; n++) {
+        uint32_t by = 2;
+        while (by * by <= n && n % by)
+            by++;
+        if (by * by <= n)
+            continue; /* not a prime */
+        if (found < 8)
+            roots[found] = bits_of_root(n, false);
+        cube_roots[found++] = bits_of_root(n, true);
+    }
+}
 
 static uint32_t turn(uint32_t x, int by) { return x >> by | x << (32 - by); }
 
-static void block(uint32_t state[8], const uint8_t *data)
+static void block(uint32_t state[8], const uint32_t k[64], const uint8_t *data)
 {
     uint32_t w[64], s[8];
     for (int i = 0; i < 16; i++)
@@ -24,7 +39,7 @@ static void block(uint32_t state[8], const uint8_t *data)
     memcpy(s, state, sizeof s);
     for (int i = 0; i < 64; i++) {
         uint32_t a = s[0], e = s[4];
-        uint32_t one = s[7] + (turn(e, 6) ^ turn(e, 11) ^ turn(e, 25)) + ((e & s[5]) ^ (~e & s[6])) + K[i] + w[i];
+        uint32_t one = s[7] + (turn(e, 6) ^ turn(e, 11) ^ turn(e, 25)) + ((e & s[5]) ^ (~e & s[6])) + k[i] + w[i];
         uint32_t two = (turn(a, 2) ^ turn(a, 13) ^ turn(a, 22)) + ((a & s[1]) ^ (a & s[2]) ^ (s[1] & s[2]));
         for (int j = 7; j > 0; j--)
             s[j] = s[j - 1];
@@ -37,9 +52,7 @@ static void block(uint32_t state[8], const uint8_t *data)
 
 void sha256_start(sha256 *hash)
 {
-    static const uint32_t start[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-                                      0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-    memcpy(hash->state, start, sizeof start);
+    find_constants(hash->state, hash->k);
     hash->bytes = 0;
 }
 
@@ -49,12 +62,12 @@ void sha256_add(sha256 *hash, const void *data, size_t size)
     while (size) {
         size_t held = hash->bytes % 64, take = 64 - held < size ? 64 - held : size;
         if (held == 0 && size >= 64) {
-            block(hash->state, at);
+            block(hash->state, hash->k, at);
             take = 64;
         } else {
             memcpy(hash->tail + held, at, take);
             if (held + take == 64)
-                block(hash->state, hash->tail);
+                block(hash->state, hash->k, hash->tail);
         }
         hash->bytes += take;
         at += take;

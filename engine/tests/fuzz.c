@@ -23,7 +23,8 @@ static const char *const NAMES[] = {"manifest.json",
                                     "table/scales.safetensors",
                                     "table/plane2.safetensors",
                                     "table/plane4.safetensors",
-                                    "table/plane8.safetensors"};
+                                    "table/plane8.safetensors",
+                                    "table/tail.safetensors"}; /* in some tables only */
 static const char *const PATHS[] = {"plain", "avx2", "vnni", "neon", "dotprod"};
 enum { FILES = sizeof NAMES / sizeof *NAMES, PAYLOADS = 16, CANDIDATES = 40, EVENTS = 70, LARGEST = 1 << 24, KINDS = 4 };
 
@@ -214,21 +215,22 @@ static void rank(const ossia_model *model, const ossia_weights *weights)
 
 /* ---- one of each kind ---- */
 
-static bool damaged_base(const blob files[FILES])
+static bool damaged_base(const blob files[FILES], const blob *payloads, int payload_count)
 {
     blob changed[FILES];
     block model, weights = {NULL, 0};
     uint32_t which = draw(FILES), other = draw(4) ? FILES : draw(FILES);
     memcpy(changed, files, sizeof changed);
     for (uint32_t i = 0; i < FILES; i++)
-        if (i == which || i == other)
+        if (files[i].data && (i == which || i == other))
             changed[i] = copy(files[i]), damage(&changed[i]);
-    size_t count = FILES - (draw(50) == 0);
+    size_t count = FILES - (draw(50) == 0 ? 1 + draw(2) : 0);
     bool accepted = open_files(changed, count, draw(20) ? OSSIA_TRUSTED : 0, &model) == OSSIA_OK;
-    if (accepted && fold(model.memory, (blob){NULL, 0}, &weights) == OSSIA_OK)
+    blob payload = draw(2) ? (blob){NULL, 0} : payloads[draw((uint32_t)payload_count)];
+    if (accepted && fold(model.memory, payload, &weights) == OSSIA_OK)
         rank(model.memory, weights.memory);
     for (uint32_t i = 0; i < FILES; i++)
-        if (i == which || i == other)
+        if (files[i].data && (i == which || i == other))
             free(changed[i].data);
     free(model.memory), free(weights.memory);
     return accepted;
@@ -311,6 +313,12 @@ static block make_other(const block *weights)
     return other;
 }
 
+static bool is_there(const char *path)
+{
+    FILE *file = fopen(path, "rb");
+    return file && fclose(file) == 0;
+}
+
 int main(int count, char **arguments)
 {
     if (count < 5)
@@ -319,8 +327,8 @@ int main(int count, char **arguments)
     char path[4096];
     for (int i = 0; i < FILES; i++) {
         snprintf(path, sizeof path, "%s/%s", arguments[1], NAMES[i]);
-        blob whole = read_blob(path);
-        files[i] = copy(whole);
+        blob whole = i < FILES - 1 || is_there(path) ? read_blob(path) : (blob){NULL, 0};
+        files[i] = whole.data ? copy(whole) : whole;
         free(whole.data);
     }
     int given = count - 4 < PAYLOADS ? count - 4 : PAYLOADS;
@@ -340,7 +348,7 @@ int main(int count, char **arguments)
         begin(attempt);
         uint32_t kind = draw(KINDS);
         tried[kind]++;
-        accepted[kind] += kind == 0   ? damaged_base(files)
+        accepted[kind] += kind == 0   ? damaged_base(files, payloads, given)
                           : kind == 1 ? damaged_payload(model.memory, payloads, given)
                           : kind == 2 ? damaged_weights(model.memory, folded, given)
                                       : damaged_call(model.memory, folded, &other, given);

@@ -1,6 +1,7 @@
-"""Runs `fuzz.c` under the address and undefined-behaviour sanitizers: `python engine/tests/fuzz.py ATTEMPTS [FIRST]`.
+"""Runs `fuzz.c` under the address and undefined-behavior sanitizers: `python engine/tests/fuzz.py ATTEMPTS [FIRST]`.
 
-For each backbone two bases: the tiny one of `tests/vectors`, and one 64 wide, for which fast kernels have paths of their own.
+For each backbone two bases: the tiny one of `tests/vectors`, and one 64 wide with a coarse tail, for which fast kernels have
+paths of their own.
 Attempts are numbered, so a long run is many short ones: `FIRST` says where to go on, a failure names its attempt, and
 `fuzz.py 1 ATTEMPT` repeats it. Ends with 77 where no compiler has the sanitizers.
 """
@@ -76,7 +77,8 @@ def write_bases(folder: Path) -> Iterator[tuple[str, Path, list[Path]]]:
     for width, shapes in (("8 wide", dict(MAKE["SHAPES"])), ("64 wide", WIDE)):
         MAKE["SHAPES"].update(shapes)
         for kind in shapes:
-            base = MAKE["make_base"](folder / kind / width / "base", kind)
+            tail = 4 if width == "64 wide" else 0
+            base = MAKE["make_base"](folder / kind / width / "base", kind, tail=tail)
             payloads = []
             for number, adaptation in enumerate(MAKE["make_adaptations"](base).values()):
                 payloads.append(base.path.parent / f"{number}.payload")

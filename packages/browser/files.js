@@ -7,6 +7,8 @@ export const NAMES = [
   "manifest.json", "base/floats.safetensors", "base/plane2.safetensors", "base/plane4.safetensors", "base/plane8.safetensors",
   "table/manifest.json", "table/scales.safetensors", "table/plane2.safetensors", "table/plane4.safetensors", "table/plane8.safetensors",
 ];
+/** What only some tables have: a coarse version of rows that are not held. */
+export const TAIL = "table/tail.safetensors";
 
 const MODULES = { // written out, so that a bundler sees them
   relaxed: new URL("./engine-relaxed.wasm", import.meta.url),
@@ -54,7 +56,17 @@ export async function fetchBase(folder) {
   const url = new URL(folder, globalThis.document?.baseURI);
   if (!url.pathname.endsWith("/")) url.pathname += "/";
   const fetched = await Promise.all(NAMES.map((name) => fetchBytes(new URL(name, url))));
-  return Object.fromEntries(NAMES.map((name, i) => [name, fetched[i]]));
+  const files = Object.fromEntries(NAMES.map((name, i) => [name, fetched[i]]));
+  if (hasTail(files["table/manifest.json"])) files[TAIL] = await fetchBytes(new URL(TAIL, url));
+  return files;
+}
+
+function hasTail(manifest) {
+  try {
+    return "tail" in JSON.parse(new TextDecoder().decode(manifest));
+  } catch {
+    return false; // the engine says what is wrong with it
+  }
 }
 
 async function fetchBytes(url) {

@@ -2,7 +2,7 @@
 // lists of JavaScript going in and out.
 
 import { OssiaError } from "./error.js";
-import { NAMES } from "./files.js";
+import { NAMES, TAIL } from "./files.js";
 import { ALIGN, Memory, Room } from "./memory.js";
 import { bytesOf } from "./values.js";
 
@@ -99,7 +99,7 @@ export class Machine {
 
   /** Copies the files in and lists them as `ossia_file`s: name, data, size. */
   #keepFiles(files) {
-    const given = NAMES.filter((name) => files[name] !== undefined);
+    const given = [...NAMES, TAIL].filter((name) => files[name] !== undefined);
     const list = this.memory.place(12 * given.length);
     given.forEach((name, i) => {
       const bytes = bytesOf(files[name], name);

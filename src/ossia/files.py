@@ -1,7 +1,7 @@
 """Files written whole, or not at all.
 
 A plain write that is killed half-way leaves a torn file behind (99 times in 150 when we tried). Everything that ossia writes
-goes to a temporary neighbour first, is flushed to the disk, and then takes its name in one step; the folder is flushed
+goes to a temporary neighbor first, is flushed to the disk, and then takes its name in one step; the folder is flushed
 after it, so that the name survives a power cut too.
 """
 
@@ -59,7 +59,7 @@ def write_parts(path: Path, parts: Iterable[bytes | memoryview], *, mode: int = 
 
 @contextmanager
 def folder_whole(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield an empty neighbour folder to fill; it takes the name `path` only if the block succeeds.
+    """Yield an empty neighbor folder to fill; it takes the name `path` only if the block succeeds.
 
     Args:
         path: the folder to make.

@@ -104,7 +104,7 @@ class Profile:
     """What leaves the device: the base's own user state, clipped, as int8 with one scale. Never the history.
 
     Attributes:
-        values: the quantised state, −127 … 127.
+        values: the quantized state, −127 … 127.
         scale: the state is `values * scale`; 0 for a user without history.
     """
 

@@ -4,6 +4,7 @@ The reference is the engine itself: `ossia_score` reads every row in full, and a
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ossia.adaptation import Adaptation, Base, write_base
+from ossia.adaptation.tail import Tail
+from ossia.device import NUMPY
 from ossia.device import engine as native
 from ossia.device.ranking import top_k
 from ossia.errors import UsageError
@@ -58,12 +61,9 @@ def table_of(kind: str, dim: int, state: np.ndarray) -> np.ndarray:
 KINDS = ("normal", "skewed", "equal", "few different", "rising", "falling", "worst low bits", "zeros")
 
 
-@pytest.fixture(scope="module", params=[(kind, dim) for kind in KINDS for dim in (64, 128, 20) if dim == 64 or kind != "zeros"])
-def long_base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Base:
-    """A base without layers: the state is the norm of a position, whatever the history."""
-    kind, dim = request.param
-    random = np.random.default_rng(1)
-    state = random.standard_normal(dim).astype(np.float32)
+def publish(folder: Path, vectors: np.ndarray, state: np.ndarray, tail: Tail | None = None) -> Base:
+    """Publish a base without layers: the state is the norm of a position, whatever the history."""
+    dim = vectors.shape[1]
     weights = {
         "positions.weight": np.zeros((1, dim), np.float32),
         "norm.weight": np.zeros(dim, np.float32),
@@ -84,7 +84,7 @@ def long_base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         ("contract", dim, 4),
     )
     return write_base(
-        tmp_path_factory.mktemp("base") / "BASE",
+        folder,
         backbone="sasrec",
         shape={"items": ITEMS, "dim": dim, "length": 1, "blocks": 1, "heads": 1, "hidden": 4},
         slots=[
@@ -94,10 +94,33 @@ def long_base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         gates=["blocks.0.attention", "blocks.0.feed_forward"],
         weights=weights,
         profile_clip=3.0,
-        item_vectors=table_of(kind, dim, state),
+        item_vectors=vectors,
         item_ids=[str(row) for row in range(ITEMS)],
         item_counts=np.ones(ITEMS, np.float32),
+        tail=tail,
     )
+
+
+@pytest.fixture(scope="module", params=[(kind, dim) for kind in KINDS for dim in (64, 128, 20) if dim == 64 or kind != "zeros"])
+def long_base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Base:
+    """A base without layers: the state is the norm of a position, whatever the history."""
+    kind, dim = request.param
+    random = np.random.default_rng(1)
+    state = random.standard_normal(dim).astype(np.float32)
+    vectors = table_of(kind, dim, state)
+    return publish(tmp_path_factory.mktemp("base") / "BASE", vectors, state)
+
+
+@pytest.fixture(scope="module", params=(64, 20))
+def coarse_base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Base:
+    """The same with a tail that says something of the rows."""
+    dim, random = request.param, np.random.default_rng(1)
+    state = random.standard_normal(dim).astype(np.float32)
+    words = random.standard_normal((4, 60, dim // 4)).astype(np.float16)
+    codes = random.integers(0, 60, (ITEMS, 4)).astype(np.uint8)
+    rotation = random.standard_normal((dim, dim)).astype(np.float16)
+    tail = Tail(codes, words, rotation)
+    return publish(tmp_path_factory.mktemp("base") / "BASE", table_of("normal", dim, state), state, tail)
 
 
 def widths_of(mixture: str) -> np.ndarray | None:
@@ -150,3 +173,27 @@ def test_any_list_and_any_widths_give_the_k_best_of_a_full_sort(long_base: Base,
     count, k, unseen = data.draw(st.integers(0, 9000)), data.draw(st.integers(0, 60)), data.draw(st.booleans())
     items = random.integers(-1, ITEMS + 1, count) if count % 3 else None
     expect_the_same(ranker, history, items, min(k, count) if items is not None else k, unseen)
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_rows_that_are_not_held_score_by_the_tail(coarse_base: Base, path: str, mixture: str) -> None:
+    adaptation, history = Adaptation(rows=widths_of(mixture)), np.array([4, 4000])
+    ranker, reference = native.engine_ranker(coarse_base, adaptation), NUMPY["numpy_int8"](coarse_base, adaptation)
+    listed = Candidates(np.array([*range(ITEMS), -1, ITEMS, 2**31 - 1]))
+    scores, expected = ranker.scores(history, listed), reference.scores(history, listed)
+    assert np.isfinite(expected[:ITEMS]).all()
+    assert np.isneginf(scores[ITEMS:]).all()
+    assert np.abs(scores[:ITEMS] - expected[:ITEMS]).max() <= 1e-5 * np.abs(expected[:ITEMS]).max()
+    held = np.ones(ITEMS, bool) if adaptation.rows is None else adaptation.rows > 0
+    assert np.array_equal(scores[:ITEMS][held], expected[:ITEMS][held])
+    assert len(np.unique(scores[:ITEMS][~held])) <= 60**4
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_the_k_best_with_a_tail_are_those_of_a_full_sort(coarse_base: Base, path: str, mixture: str) -> None:
+    ranker, random = native.engine_ranker(coarse_base, Adaptation(rows=widths_of(mixture))), np.random.default_rng(5)
+    listed, best = random.integers(-2, ITEMS + 2, 6000), ranker.top(np.array([4]), None, 30)[0]
+    for k in (1, 10, 300, ITEMS):
+        for unseen in (False, True):
+            expect_the_same(ranker, best[:1].astype(np.int64), None, k, unseen)
+            expect_the_same(ranker, best[:1].astype(np.int64), listed, k, unseen)

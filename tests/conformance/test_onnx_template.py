@@ -31,6 +31,7 @@ REFERENCE = {
     "caser": {"vertical": 4, "horizontal": 16},
     "gru4rec": {"hidden": 128},
     "sasrec with valves": {"length": 50, "hidden": 64},
+    "sasrec with a tail": {"length": 50, "hidden": 64},
 }
 
 

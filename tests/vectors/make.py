@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ossia.adaptation import Adaptation, Base, LowRank, Weights, apply, encode_payload, make_profile, write_base
+from ossia.adaptation.tail import Tail
 from ossia.device import NUMPY, DeviceRanker, open_session, rerank
 from ossia.types import Candidates, Slot
 
@@ -124,8 +125,8 @@ def gru4rec_parts(shape: dict[str, int]) -> tuple[list[Slot], list[str], list[st
 PARTS = {"sasrec": sasrec_parts, "caser": caser_parts, "gru4rec": gru4rec_parts}
 
 
-def make_base(path: Path, kind: str) -> Base:
-    """Publish a tiny backbone."""
+def make_base(path: Path, kind: str, tail: int = 0) -> Base:
+    """Publish a tiny backbone; `tail`: the parts of a coarse tail of five words each."""
     shape = SHAPES[kind]
     slots, gates, norms = PARTS[kind](shape)
     dim = shape["dim"]
@@ -147,6 +148,17 @@ def make_base(path: Path, kind: str) -> Base:
         item_vectors=numbers("items", shape["items"], dim),
         item_ids=[f"item-{row}" for row in range(shape["items"])],
         item_counts=np.array([13, 12, 14, 10, 9, 8, 7, 7, 5, 4, 3, 2, 1], np.float32),  # row 2 leads; 6 and 7 tie
+        tail=_tail(shape["items"], dim, tail) if tail else None,
+    )
+
+
+def _tail(rows: int, dim: int, parts: int) -> Tail:
+    """Draw a coarse tail."""
+    words, rotation = numbers("words", parts, 5, dim // parts), numbers("rotation", dim, dim)
+    return Tail(
+        (np.arange(rows * parts) % 5).astype(np.uint8).reshape(rows, parts),
+        words.astype(np.float16),
+        rotation.astype(np.float16),
     )
 
 

@@ -3,7 +3,7 @@
     W_user = z · Q( W + Δ ; b )
 
 Each field is a term, and None (or no delta) means "as the base has it", so `Adaptation()` is the base itself. The order,
-add, then quantise, then gate, is written once, in `apply.py`; what a term costs is in `cost.py`; how it looks as bytes is in
+add, then quantize, then gate, is written once, in `apply.py`; what a term costs is in `cost.py`; how it looks as bytes is in
 `payload.py`.
 """
 

@@ -1,6 +1,6 @@
 """Folding an adaptation into the base: the one place where the order of the equation is written.
 
-    W_user = z · Q( W + Δ ; b )          add, then quantise, then gate
+    W_user = z · Q( W + Δ ; b )          add, then quantize, then gate
 
 `apply` is pure: the base's bytes stay as they are, and two users on one machine never disturb each other. What comes out is
 plain int8 matrices with one scale per channel, whatever the mix of widths, so the device computes with ordinary kernels.
@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float32, Int32, UInt8
 
 from ossia.adaptation.adaptation import Adaptation, Delta
 from ossia.adaptation.base import Base
+from ossia.adaptation.tail import Tail
 from ossia.quantization.grid import Grid, Panel, fold, quantize
 
 
@@ -31,6 +32,7 @@ class Weights:
         held: which rows are there.
         history_rows: every row at 8 bits: a device always holds the rows of its own history.
         popularity: row numbers, most popular first.
+        tail: scores the rows that are not there; None: nothing does.
     """
 
     backbone: str
@@ -42,6 +44,7 @@ class Weights:
     held: Bool[np.ndarray, " items"]
     history_rows: Panel
     popularity: Int32[np.ndarray, " items"]
+    tail: Tail | None = None
 
 
 def apply(base: Base, adaptation: Adaptation) -> Weights:
@@ -69,6 +72,7 @@ def apply(base: Base, adaptation: Adaptation) -> Weights:
         held,
         base.table.whole,
         base.table.popularity,
+        base.table.tail,
     )
 
 

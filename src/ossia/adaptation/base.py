@@ -27,6 +27,7 @@ from ossia.adaptation.manifests import (
     write_manifest,
 )
 from ossia.adaptation.table import PLANES, ItemTable, load_table, write_table
+from ossia.adaptation.tail import Tail
 from ossia.errors import ArtifactError
 from ossia.files import folder_whole
 from ossia.quantization.grid import Grid, join_planes, quantize, split_planes
@@ -112,8 +113,9 @@ def write_base(
     item_ids: Sequence[str],
     item_counts: Float32[np.ndarray, " items"],
     titles: Sequence[str] | None = None,
+    tail: Tail | None = None,
 ) -> Base:
-    """Quantise a trained backbone and publish it as a folder that appears whole or not at all.
+    """Quantize a trained backbone and publish it as a folder that appears whole or not at all.
 
     Args:
         path: the base's folder, new or empty.
@@ -127,6 +129,7 @@ def write_base(
         item_ids: the user's own id of each row.
         item_counts: events of each row in the training part of the log.
         titles: what to show of each row.
+        tail: a coarse version of every row; None: none.
 
     Returns:
         the base, as loaded back from the disk.
@@ -141,7 +144,7 @@ def write_base(
     split = {name: split_planes(grid.q) for name, grid in grids.items()}
     planes = {_plane(plane): tensor_bytes({name: split[name][plane] for name in split}) for plane in PLANES}
     with folder_whole(path) as fresh:
-        table = write_table(fresh / "table", item_vectors, item_ids, item_counts, titles=titles)
+        table = write_table(fresh / "table", item_vectors, item_ids, item_counts, titles=titles, tail=tail)
         files = write_files(fresh, {**planes, FLOATS: tensor_bytes(floats)})
         manifest = BaseManifest(backbone, dict(shape), tuple(slots), tuple(gates), profile_clip, table.hex(), files)
         write_manifest(fresh / "manifest.json", manifest)

@@ -1,7 +1,7 @@
 """What an adaptation costs a device: bytes to fetch, bytes at rest, microseconds.
 
     weight_bytes     base at rest: for each channel in use its planes, scale and bias; norms and positions; the codes
-    table_bytes      for each row held its planes, scale and id; and the rows of the device's own history at 8 bits
+    table_bytes      for each row held its planes, scale and id; the rows of the device's own history at 8 bits; the tail
     download_bytes   the payload, and the planes, scales, ids and floats that are not on the device yet
     latency_us       by a measured table: fixed + gates that run + channels kept + rows to score
 
@@ -81,7 +81,7 @@ class PriceList:
             fixed = fixed_latency(base, self.gates, self.cost_table)
             latency = fixed + float(_pick(self.channels.latency, codes) + _pick(self.rows.latency, rows))
         return Costs(
-            download_bytes=int(payload + fixed_download(base, self.on_device) + fetched),
+            download_bytes=int(payload + fixed_download(base, self.on_device, adaptation.rows is not None) + fetched),
             weight_bytes=int(fixed_weight(base, adaptation.codes is not None) + _pick(self.channels.rest, codes)),
             table_bytes=int(fixed_table(base, adaptation.rows is not None) + _pick(self.rows.rest, rows)),
             payload_bytes=payload,

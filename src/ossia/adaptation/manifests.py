@@ -36,6 +36,13 @@ class OlderTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rows: int
 
 
+class TailShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table has a coarse tail, of so many parts a row and codewords a part."""
+
+    parts: int
+    words: int
+
+
 class TableManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`table/manifest.json`: the catalog's vectors, released apart from the base."""
 
@@ -45,6 +52,7 @@ class TableManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: dict[str, FileEntry]
     kind: Literal["ossia-table"] = "ossia-table"
     version: Literal[1] = 1
+    tail: TailShape | msgspec.UnsetType = msgspec.UNSET
 
 
 class BaseManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -162,7 +170,7 @@ def read_tensors(path: Path, content: bytes) -> Tensors:
 
 
 def tensor_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """Serialise arrays as safetensors; the same arrays give the same bytes.
+    """Serialize arrays as safetensors; the same arrays give the same bytes.
 
     Args:
         tensors: arrays by name.

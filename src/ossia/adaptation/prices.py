@@ -149,7 +149,9 @@ def fixed_weight(base: Base, has_codes: bool) -> int:
 
 
 def fixed_table(base: Base, is_slice: bool) -> int:
-    """Count the bytes of the device's own history at 8 bits; with the whole table held they are rows like any other.
+    """Count what a device keeps beside the rows chosen for it: its own history's at 8 bits, and the tail if there is one.
+
+    With the whole table held, rows of the history are rows like any other, and nothing is left for a tail to score.
 
     Args:
         base: the base; its `length` is the most that a history can be.
@@ -158,21 +160,37 @@ def fixed_table(base: Base, is_slice: bool) -> int:
     Returns:
         bytes.
     """
+    if not is_slice:
+        return 0
     dim = base.table.grid.q.shape[1]
-    return base.manifest.shape["length"] * (plane_bytes(dim, 8) + ROW_BYTES) if is_slice else 0
+    return base.manifest.shape["length"] * (plane_bytes(dim, 8) + ROW_BYTES) + tail_bytes(base)
 
 
-def fixed_download(base: Base, on_device: Adaptation | None) -> int:
-    """Count what a fresh device fetches whatever the widths are: biases, norms and positions.
+def tail_bytes(base: Base) -> int:
+    """Count the bytes of the table's coarse tail.
+
+    Args:
+        base: the base with its table.
+
+    Returns:
+        bytes; 0 without a tail.
+    """
+    return base.table.tail.nbytes if base.table.tail is not None else 0
+
+
+def fixed_download(base: Base, on_device: Adaptation | None, is_slice: bool) -> int:
+    """Count what a device fetches whatever the widths are: biases, norms, positions if it is fresh; the tail if it lacks rows.
 
     Args:
         base: the base.
-        on_device: what is there already; None: nothing.
+        on_device: what is there already; None: nothing. Who has a part of the table only has the tail too.
+        is_slice: whether the device will hold a part of the table only.
 
     Returns:
         bytes.
     """
-    return sum(array.nbytes for array in base.floats.values()) if on_device is None else 0
+    tail = tail_bytes(base) if is_slice and (on_device is None or on_device.rows is None) else 0
+    return tail + (sum(array.nbytes for array in base.floats.values()) if on_device is None else 0)
 
 
 def fixed_latency(base: Base, gates: UInt8[np.ndarray, " gates"] | None, cost_table: CostTable) -> float:

@@ -16,7 +16,7 @@ from ossia.types import Profile
 
 
 def make_profile(state: Float32[np.ndarray, " dim"], clip: float) -> Profile:
-    """Clip and quantise a user state: s = max|x| / 127, q = round-half-away(x / s).
+    """Clip and quantize a user state: s = max|x| / 127, q = round-half-away(x / s).
 
     Args:
         state: the base's user state for the whole history.

@@ -8,6 +8,7 @@ and can sharpen a row later. A table is released by itself when items are added;
     table/items.json        ids by row, and titles if the log had them
     table/plane2 · plane4 · plane8 .safetensors     `rows`: the top 2 bits, 2 more, 4 more
     table/scales.safetensors    `scales` 3 × rows · `popularity` rows, most popular first · `counts` events in training
+    table/tail.safetensors      optional: a coarse version of every row (`tail.py`): `codes`, `codewords`, `rotation`
 """
 
 import hashlib
@@ -23,6 +24,7 @@ from jaxtyping import Float32, Int32, UInt8
 from ossia.adaptation.manifests import (
     OlderTable,
     TableManifest,
+    TailShape,
     read_files,
     read_manifest,
     read_tensors,
@@ -30,11 +32,13 @@ from ossia.adaptation.manifests import (
     write_files,
     write_manifest,
 )
+from ossia.adaptation.tail import Tail, read_tail, tail_tensors
 from ossia.errors import ArtifactError, UsageError
 from ossia.quantization.grid import Grid, Panel, join_planes, quantize, split_planes
 from ossia.types import WIDTHS
 
 PLANES = ("plane2", "plane4", "plane8")
+TAIL = "tail.safetensors"
 
 
 class Items(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,6 +60,7 @@ class ItemTable:
         counts: events of each row in the training part of the log.
         grid: the rows' nested master.
         extends: older tables, payloads for which go on working: rows held then, by the first 16 bytes of the id.
+        tail: a coarse version of every row, for those that a device does not hold; None: there is none.
     """
 
     id: bytes
@@ -65,6 +70,7 @@ class ItemTable:
     counts: Float32[np.ndarray, " rows"]
     grid: Grid
     extends: Mapping[bytes, int]
+    tail: Tail | None = None
 
     def __len__(self) -> int:
         """Return how many rows there are."""
@@ -133,8 +139,9 @@ def write_table(
     *,
     titles: Sequence[str] | None = None,
     extends: ItemTable | None = None,
+    tail: Tail | None = None,
 ) -> bytes:
-    """Quantise and write an item table.
+    """Quantize and write an item table.
 
     Args:
         folder: the table's folder; the caller makes it appear whole.
@@ -142,7 +149,8 @@ def write_table(
         ids: the user's own id of each row, without repeats.
         counts: events of each row in the training part of the log.
         titles: what to show of each row.
-        extends: the table whose rows come first here; their bytes are kept as they are.
+        extends: the table whose rows come first here; their bytes are kept as they are, and its tail goes on.
+        tail: a coarse version of every row; None: the older table's, or none.
 
     Returns:
         the table's id, 32 bytes.
@@ -157,12 +165,16 @@ def write_table(
     older: tuple[OlderTable, ...] = ()
     if extends is not None:
         grid, older = _keep_rows(grid, extends, ids), _ancestors(extends)
+        if tail is None and extends.tail is not None:
+            tail = extends.tail.extend(vectors[len(extends) :])
     popularity = np.argsort(-counts, kind="stable").astype(np.int32)
     planes = {f"{name}.safetensors": tensor_bytes({"rows": plane}) for name, plane in split_planes(grid.q).items()}
     scales = tensor_bytes({"scales": grid.scales, "popularity": popularity, "counts": counts})
     items = msgspec.json.encode(Items(tuple(ids), tuple(titles) if titles is not None else None))
-    entries = write_files(folder, {"items.json": items, **planes, "scales.safetensors": scales})
-    return write_manifest(folder / "manifest.json", TableManifest(len(vectors), vectors.shape[1], older, entries))
+    coarse = {} if tail is None else {TAIL: tensor_bytes(tail_tensors(tail))}
+    entries = write_files(folder, {"items.json": items, **planes, "scales.safetensors": scales, **coarse})
+    shape = msgspec.UNSET if tail is None else TailShape(*tail.codewords.shape[:2])
+    return write_manifest(folder / "manifest.json", TableManifest(len(vectors), vectors.shape[1], older, entries, tail=shape))
 
 
 def load_table(folder: Path) -> ItemTable:
@@ -187,6 +199,7 @@ def load_table(folder: Path) -> ItemTable:
         table = ItemTable(
             table_id, items.ids, items.titles, scales["popularity"], scales["counts"], grid,
             {bytes.fromhex(older.table)[:16]: older.rows for older in manifest.extends},
+            _read_tail(folder, content, manifest),
         )  # fmt: skip
         _check_shapes(table, manifest)
     except (KeyError, ValueError, msgspec.MsgspecError) as error:
@@ -206,6 +219,14 @@ def _check_shapes(table: ItemTable, manifest: TableManifest) -> None:
         raise ValueError(f"{len(table.titles):,} titles for {rows:,} rows")
 
 
+def _read_tail(folder: Path, content: Mapping[str, bytes], manifest: TableManifest) -> Tail | None:
+    """Read the tail, if the table has one; ValueError where it does not fit."""
+    if manifest.tail is msgspec.UNSET:
+        return None
+    shape = (manifest.rows, manifest.dim, manifest.tail.parts, manifest.tail.words)
+    return read_tail(read_tensors(folder / TAIL, content[TAIL]), shape)
+
+
 def _keep_rows(grid: Grid, older: ItemTable, ids: Sequence[str]) -> Grid:
     """Put the older table's rows in front, byte for byte."""
     if tuple(ids[: len(older)]) != older.ids:
@@ -216,6 +237,6 @@ def _keep_rows(grid: Grid, older: ItemTable, ids: Sequence[str]) -> Grid:
 
 
 def _ancestors(table: ItemTable) -> tuple[OlderTable, ...]:
-    """List a table and everything that it extends; a short id is enough to recognise one."""
+    """List a table and everything that it extends; a short id is enough to recognize one."""
     older = tuple(OlderTable(short.hex(), rows) for short, rows in table.extends.items())
     return (OlderTable(table.id[:16].hex(), len(table)), *older)

@@ -1,7 +1,7 @@
 """Caser: convolutions over the last few items, as an image of events × features.
 
 The newest L items' vectors lie one above the other, and two kinds of filters slide over them (Tang and Wang, WSDM 2018,
-https://arxiv.org/abs/1809.07426). A horizontal filter of height k sees k neighbouring events whole, and says with its largest
+https://arxiv.org/abs/1809.07426). A horizontal filter of height k sees k neighboring events whole, and says with its largest
 answer whether what it looks for was there; a vertical filter weighs the L events the same way in every feature:
 
     X          = the newest L rows of E[items], oldest first; zeros where the history is shorter
@@ -125,7 +125,7 @@ class Caser(Backbone):
         return slot("vertical", self.vertical, columns).reshape(batch, time, -1)
 
     def _slide_across(self, windows: Tensor, height: int, slot: SlotJoint) -> Float[Tensor, "batch time said"]:
-        """Give each filter's largest answer to `height` neighbouring events of a window, and 0 at the least."""
+        """Give each filter's largest answer to `height` neighboring events of a window, and 0 at the least."""
         batch, time, length, _ = windows.shape
         places = windows.unfold(2, height, 1).transpose(3, 4).reshape(batch, time * (length - height + 1), -1)
         answers = slot(f"horizontal.{height}", self.horizontal[str(height)], places)  # type: ignore[arg-type]

@@ -135,16 +135,23 @@ def publish(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A folder that `train` wrote.")],
     out: Annotated[Path, typer.Option("--out", metavar="BASE", help="The folder to make.")],
     data: Annotated[Path | None, typer.Option("--data", help="Where the run's data lies now, if it was moved.")] = None,
+    tail: Annotated[
+        int, typer.Option("--tail", metavar="BYTES", min=0, help="Bytes a row of a coarse version of the whole table: 4, 8, …")
+    ] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Put a trained backbone on the nested grid, and its item vectors into a table: a base, frozen from here on.
 
+    With a tail, a device that holds a part of the table's rows ranks the others too, coarsely.
+
     Example: ossia publish run --out base
+
+    Example: ossia publish run --tail 4 --out base
     """
     from ossia.data import Dataset
     from ossia.training import publish as make_base
 
-    base = make_base(run, Dataset.load(data or _data_of(run)), out)
+    base = make_base(run, Dataset.load(data or _data_of(run)), out, tail=tail)
     result = {"base": out, "id": base.id.hex(), "channels": base.channels, "items": len(base.table)}
     line = f"{out}: {base.id.hex()[:16]}…, {count(base.channels, 'channel')}, {count(len(base.table), 'item')}"
     answer(result, [line], as_json=as_json)

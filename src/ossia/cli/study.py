@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -132,12 +133,10 @@ def catalog(
 
     Example: ossia study catalog data --run run0 --run run1 --out study
     """
-    from rich.table import Table
-
     from ossia.data import Dataset
     from ossia.service.provenance import make_provenance
-    from ossia.studies.catalog import study as judge
-    from ossia.studies.catalog_verdict import HEADS, cells, conclude, write_page
+    from ossia.studies.catalog_study import study as judge
+    from ossia.studies.catalog_verdict import HEADS, REFRESH_HEADS, cells, conclude, refresh_cells, write_page
 
     dataset, name = Dataset.load(data), data.resolve().name
     try:
@@ -150,13 +149,22 @@ def catalog(
     command = shlex.join(["ossia", *sys.argv[1:]])
     provenance = make_provenance(command, seeds=(), data=name, data_hash=dataset.hash)
     write_page(out / "catalog.html", verdict, name, provenance)
-    table = Table(title=f"{name}, {len(verdict.runs)} run(s)", title_justify="left", header_style="bold")
-    for place, head in enumerate(HEADS):
-        table.add_column(head, justify="right" if place else "left", no_wrap=True)
-    for line in verdict.lines:
-        table.add_row(*cells(line))
+    table = _table(f"{name}, {len(verdict.runs)} run(s)", HEADS, [cells(line) for line in verdict.lines])
+    kept = _table("own rows, refreshed every two events", REFRESH_HEADS, [refresh_cells(each) for each in verdict.refreshes])
     learnt = [f"{held}: {gap.mean:+.4f} ({gap.low:+.4f} … {gap.high:+.4f}) over own rows" for held, gap in verdict.learnt]
-    answer({"verdict": verdict, "provenance": provenance}, [table, *learnt], as_json=as_json)
+    answer({"verdict": verdict, "provenance": provenance}, [table, *learnt, kept], as_json=as_json)
+
+
+def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> "rich.table.Table":
+    """Lay out a table for people: the first column is words, the others are numbers."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for place, head in enumerate(heads):
+        table.add_column(head, justify="right" if place else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _lines(verdict: "ossia.studies.chord_verdict.Verdict") -> "list[str | rich.table.Table]":

@@ -1,7 +1,7 @@
-"""Which column is what: named by the caller, or recognised by the names that public data sets use.
+"""Which column is what: named by the caller, or recognized by the names that public data sets use.
 
 Names are compared without case, `_`, `-`, `.` and spaces, so that `reviewerID`, `reviewer_id` and `Reviewer Id` are one.
-If several columns are recognised, the earlier name in the list wins: the lists are sorted from particular to vague.
+If several columns are recognized, the earlier name in the list wins: the lists are sorted from particular to vague.
 """
 
 import polars as pl
@@ -28,7 +28,7 @@ def find_column(table: Table, role: str, names: tuple[str, ...], wanted: str | N
         wanted: what the caller says it is called; None: look for `names`.
 
     Returns:
-        the column's name; None if none is recognised.
+        the column's name; None if none is recognized.
 
     Raises:
         DataError: the caller named a column that is not there; lists those that are.

@@ -57,7 +57,7 @@ class DataInfo(msgspec.Struct, frozen=True, kw_only=True):
         min_item: the k-core's fewest events per item.
         ties: the rule for events of one user at one time, `file` or `hash`.
         seed: the seed of the rule `hash`.
-        tie_share: of neighbouring events of a user, the share with equal time; None for a log without times.
+        tie_share: of neighboring events of a user, the share with equal time; None for a log without times.
         repeat_share: of all events, the share whose item the user had met before.
         titled: items with a title; None without titles.
         versions: of everything that could change the result.

@@ -2,7 +2,7 @@
 
 Three things decide what a recommender can do with a log and what its score will mean: how long the histories are, how much of
 everything falls on a few items, and what the order of events is worth. The first two are counted here; the third in part,
-because ties tell how much of the order is the file's own: where times are days, neighbours are tied, and a file that stores
+because ties tell how much of the order is the file's own: where times are days, neighbors are tied, and a file that stores
 ties by item id puts an order there that nobody lived (`ties`). What the order is worth to a ranker is measured by
 `evaluation.sequential`.
 
@@ -91,9 +91,9 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
         density: of all pairs of user and item, the share with an event.
         lengths: of the histories.
         popularity: how events fall on items.
-        tie_share: of neighbouring events of a user, the share with equal time; None without times.
+        tie_share: of neighboring events of a user, the share with equal time; None without times.
         ties: the rule that ordered them.
-        ascending_ties: of those neighbours, the share in ascending order of item id; about 0.5 if the order says nothing,
+        ascending_ties: of those neighbors, the share in ascending order of item id; about 0.5 if the order says nothing,
             None without ties.
         repeat_share: of all events, the share whose item the user had met before.
         span: when; None without times.
@@ -241,7 +241,7 @@ def _top(share: Float64[np.ndarray, " items"], part: float) -> float:
 
 
 def _ascending_ties(dataset: Dataset, times: Shaped[np.ndarray, " events"]) -> float | None:
-    """Compute how many tied neighbours stand in ascending order of item id: as numbers if all ids are, else as words."""
+    """Compute how many tied neighbors stand in ascending order of item id: as numbers if all ids are, else as words."""
     users, items = dataset.histories.users, dataset.histories.items
     tied = (users[1:] == users[:-1]) & (times[1:] == times[:-1]) & (items[1:] != items[:-1])
     if not tied.any():

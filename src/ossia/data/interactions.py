@@ -4,7 +4,7 @@
                                  "196"  "242"  881250949   0
                                  "186"  "302"  891717742   1
 
-Ids are strings, since half of all catalogs have ids such as `007`. Columns are named by the caller or recognised by the
+Ids are strings, since half of all catalogs have ids such as `007`. Columns are named by the caller or recognized by the
 names that public data sets use. A log without a time column is in the order of its file; its frame has no `time`. A value
 (a rating, a play count) is read only if the caller asks for it. Nothing is filtered and nothing is numbered here: that is
 `prepare`.
@@ -41,7 +41,7 @@ from ossia.errors import DataError, UsageError
 
 LOG_FORMATS = (*FORMATS, "sequences", "pairs")
 RECOGNIZED = "auto"
-"""As the name of a column: whichever is recognised."""
+"""As the name of a column: whichever is recognized."""
 HEADLESS = {
     2: {"user": "column_1", "item": "column_2"},
     4: {"user": "column_1", "item": "column_2", "value": "column_3", "time": "column_4"},
@@ -65,10 +65,10 @@ def read_log(
         log: a path: CSV, TSV, RecBole `.inter`, pairs or sequences, plain or gzipped; Parquet or Arrow. Or a frame of polars,
             pandas or Arrow. Or a list of these, with the same columns, in order.
         format: of files, one of `LOG_FORMATS`; `auto` looks at the content.
-        user: the user column; None: recognised.
-        item: the item column; None: recognised.
-        time: the time column; None: recognised, and a log without one is in the order of its file.
-        value: the column of ratings or the like; `auto`: recognised, and there must be one; None: not read.
+        user: the user column; None: recognized.
+        item: the item column; None: recognized.
+        time: the time column; None: recognized, and a log without one is in the order of its file.
+        value: the column of ratings or the like; `auto`: recognized, and there must be one; None: not read.
         header: whether the first line names the columns; None: yes, unless it is all numbers. Without a header, columns are
             `column_1`, `column_2`, …; exactly four are user, item, rating and time, exactly two are user and item.
 

@@ -1,7 +1,7 @@
 """A file's bytes, unpacked and known to be text, or an error that says where they stop making sense.
 
 What a person calls a log may be missing, a folder, half a download or written by a program of 1998. Those are found here,
-before anything is parsed, so that no later message has to guess. Compression is recognised by content, not by name.
+before anything is parsed, so that no later message has to guess. Compression is recognized by content, not by name.
 """
 
 import gzip

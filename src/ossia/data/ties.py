@@ -1,6 +1,6 @@
 """The order of events that share a time, and how much hangs on it.
 
-In many logs times are days: 24–47 % of neighbouring Amazon events are tied, and the files hold such ties in ascending item
+In many logs times are days: 24–47 % of neighboring Amazon events are tied, and the files hold such ties in ascending item
 id. That order is an artefact a model can learn: a first-order Markov chain scores NDCG@10 0.044 on Beauty with it and
 0.032 without. So the rule is a choice, and the share is reported.
 
@@ -59,7 +59,7 @@ def mix(x: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
 
 
 def tie_share(users: Int64[np.ndarray, " events"], times: Shaped[np.ndarray, " events"]) -> float:
-    """Compute the share of neighbouring events of a user that have equal times.
+    """Compute the share of neighboring events of a user that have equal times.
 
     Args:
         users: of each event; events sorted by user and time.
@@ -72,9 +72,9 @@ def tie_share(users: Int64[np.ndarray, " events"], times: Shaped[np.ndarray, " e
         >>> tie_share(np.array([0, 0, 0, 1, 1]), np.array([5, 5, 6, 6, 6]))
         0.6666666666666666
     """
-    neighbours = users[1:] == users[:-1]
-    tied = neighbours & (times[1:] == times[:-1])
-    return float(tied.sum() / max(1, neighbours.sum()))
+    neighbors = users[1:] == users[:-1]
+    tied = neighbors & (times[1:] == times[:-1])
+    return float(tied.sum() / max(1, neighbors.sum()))
 
 
 def repeat_share(histories: Histories) -> float:

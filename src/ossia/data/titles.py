@@ -27,8 +27,8 @@ def read_titles(
     Args:
         path: a CSV, TSV or RecBole file, plain or gzipped, or Parquet.
         format: as in `read_log`; `auto` looks at the content.
-        item: the column of ids, as in the log; None: recognised.
-        title: the column of titles; None: recognised.
+        item: the column of ids, as in the log; None: recognized.
+        title: the column of titles; None: recognized.
 
     Returns:
         title by item id; of an id that occurs twice the first, of an item without a title nothing.

@@ -71,7 +71,7 @@ class TypedTable:
 
 
 def typed_format(data: bytes) -> str:
-    """Recognise a typed file by its first bytes.
+    """Recognize a typed file by its first bytes.
 
     Args:
         data: a file's content.

@@ -49,7 +49,7 @@ def caser(weights: Weights, arithmetic: Arithmetic) -> Encoder:
 
 
 def _slide(window: Float32[np.ndarray, "length dim"], height: int, layer: Linear) -> Float32[np.ndarray, " filters"]:
-    """Give each filter's largest answer to `height` neighbouring rows, and 0 at the least."""
+    """Give each filter's largest answer to `height` neighboring rows, and 0 at the least."""
     places = np.stack([window[start : start + height].ravel() for start in range(len(window) - height + 1)])
     largest: Float32[np.ndarray, " filters"] = np.maximum(layer(places).max(axis=0), np.float32(0))
     return largest

@@ -287,7 +287,7 @@ def open_files(folder: Path, *, trusted: bool = False) -> Model:
 PLANE_FILES = tuple(f"plane{bits}.safetensors" for bits in (2, 4, 8))
 FILES: Final = (
     "manifest.json", "base/floats.safetensors", *(f"base/{name}" for name in PLANE_FILES),
-    "table/manifest.json", "table/scales.safetensors", *(f"table/{name}" for name in PLANE_FILES),
+    "table/manifest.json", "table/scales.safetensors", *(f"table/{name}" for name in PLANE_FILES), "table/tail.safetensors",
 )  # fmt: skip
 _MODELS: WeakKeyDictionary[Base, Model] = WeakKeyDictionary()
 

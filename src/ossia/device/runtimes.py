@@ -5,11 +5,12 @@ The ranker of every numpy runtime is the same, and differs in its arithmetic alo
 weights happens once, when the ranker is made.
 
     state   = forward(history)                    with the rows of the user's own history, at 8 bits
-    score_i = state · row_i                       −inf where the device does not hold row i
+    score_i = state · row_i                       by the table's coarse tail where the device does not hold row i
 
 A candidate's row is its own vector if it came with one, else, in the user's readable history, the row at 8 bits (the device
-holds it anyway), else the row as the adaptation leaves it, else nothing. A history without a single known item says nothing:
-then every item the table knows scores minus its popularity rank, held or not, for the order of a table needs no rows.
+holds it anyway), else the row as the adaptation leaves it. Without any of these the tail scores it, in a table that has one,
+or nothing does: −inf. A history without a single known item says nothing: then every item the table knows scores minus its
+popularity rank, held or not, for the order of a table needs no rows.
 """
 
 from collections.abc import Callable
@@ -88,13 +89,16 @@ class DeviceRanker:
     def _match(
         self, state: Float32[np.ndarray, " dim"], usable: History, items: Int[np.ndarray, " candidates"]
     ) -> Float32[np.ndarray, " candidates"]:
-        """Score the rows that are here; the others get −inf."""
+        """Score the rows that are here; the others by the tail, or −inf."""
         weights = self.weights
         own = np.zeros(len(weights.held), bool)
         own[usable] = True
         known = _known(items, len(own))
-        there = np.flatnonzero(known & (weights.held | own)[np.where(known, items, 0)])
+        here = known & (weights.held | own)[np.where(known, items, 0)]
+        there, elsewhere = np.flatnonzero(here), np.flatnonzero(known & ~here)
         scores = np.full(len(items), -np.inf, np.float32)
+        if weights.tail is not None and len(elsewhere):
+            scores[elsewhere] = weights.tail.scores(state, items[elsewhere])
         scores[there] = self.arithmetic.match(state, self._rows(items[there], own))
         return scores
 

@@ -163,7 +163,7 @@ def pick(scores: Float32[np.ndarray, " items"], candidates: Candidates) -> Float
 def _count_pairs(
     train: Histories, items: int
 ) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
-    """Count neighbouring events of one user: the earlier item, the later item, how often."""
+    """Count neighboring events of one user: the earlier item, the later item, how often."""
     later = np.flatnonzero(train.positions > 0)  # a user's first event follows nothing
     keys, times = np.unique(train.items[later - 1].astype(np.int64) * items + train.items[later], return_counts=True)
     return keys // items, keys % items, times

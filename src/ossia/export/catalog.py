@@ -15,6 +15,7 @@ import numpy as np
 from onnx import TensorProto
 
 from ossia.adaptation.base import Base
+from ossia.adaptation.tail import Tail
 from ossia.export.graph import Graph
 from ossia.export.layers import fold
 
@@ -72,7 +73,7 @@ def scores(graph: Graph, base: Base, state: str, events: str, there: str) -> str
     matched = graph.choose(
         graph.op("Equal", graph.cast(least, TensorProto.INT64), graph.ints(WHOLE)),  # onnxruntime 1.20 compares no bytes
         partial(_match_whole, state=state, items=items),
-        partial(_match_mixed, state=state, items=items, events=events),
+        partial(_match_mixed, state=state, items=items, events=events, tail=base.table.tail),
     )
     popular = graph.op("Gather", "items.popularity", items)
     return graph.op("Where", known, graph.op("Where", there, matched, popular), graph.number(-np.inf))
@@ -84,8 +85,8 @@ def _match_whole(graph: Graph, *, state: str, items: str) -> str:
     return graph.op("Mul", _sums(graph, values, state), _scales_at_8(graph, items))
 
 
-def _match_mixed(graph: Graph, *, state: str, items: str, events: str) -> str:
-    """Multiply a state with rows at the widths of `rows`, those of the history at 8 bits: (Σ state · t) · s_b, or −∞."""
+def _match_mixed(graph: Graph, *, state: str, items: str, events: str, tail: Tail | None) -> str:
+    """Multiply a state with rows at the widths of `rows`, of the history at 8 bits: (Σ state · t) · s_b, or by the tail."""
     own = graph.op("Expand", graph.constant(np.array([WHOLE], np.uint8)), graph.op("Shape", events))
     codes = graph.op("Gather", graph.op("ScatterElements", "rows", events, own), items)
     column = graph.reshape(graph.cast(codes, TensorProto.INT64), -1, 1)
@@ -93,7 +94,19 @@ def _match_mixed(graph: Graph, *, state: str, items: str, events: str) -> str:
     width = graph.op("Max", graph.op("Sub", column, graph.ints(1)), graph.ints(0))
     scale = graph.op("GatherND", "items.scales", graph.op("Concat", width, graph.reshape(items, -1, 1), axis=1))
     matched = graph.op("Mul", _sums(graph, slices, state), scale)
-    return graph.op("Where", graph.cast(codes, TensorProto.BOOL), matched, graph.number(-np.inf))
+    coarse = graph.number(-np.inf) if tail is None else _coarse(graph, tail, state, items)
+    return graph.op("Where", graph.cast(codes, TensorProto.BOOL), matched, coarse)
+
+
+def _coarse(graph: Graph, tail: Tail, state: str, items: str) -> str:
+    """Score rows by the tail: Σ_j (s R)_j · c_j[a_ij]."""
+    parts, words, width = tail.codewords.shape
+    turned = graph.reshape(graph.op("MatMul", state, "tail.rotation"), parts, width, 1)
+    products = graph.reshape(graph.op("MatMul", "tail.codewords", turned), -1)
+    starts = graph.constant(np.arange(0, parts * words, words, dtype=np.int64))
+    codes = graph.cast(graph.op("Gather", "tail.codes", items), TensorProto.INT64)
+    found = graph.op("Gather", products, graph.op("Add", codes, starts))
+    return graph.op("ReduceSum", found, graph.ints(1), keepdims=0)
 
 
 def _sums(graph: Graph, rows: str, state: str) -> str:

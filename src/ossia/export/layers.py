@@ -94,7 +94,7 @@ def bias(graph: Graph, base: Base, slot: str) -> str:
 
 
 def norm(graph: Graph, name: str, x: str) -> str:
-    """Normalise each row.
+    """Normalize each row.
 
     Args:
         graph: where to compute it.
@@ -102,7 +102,7 @@ def norm(graph: Graph, name: str, x: str) -> str:
         x: name of the rows.
 
     Returns:
-        the name of the normalised rows.
+        the name of the normalized rows.
     """
     return graph.op("LayerNormalization", x, f"{name}.weight", f"{name}.bias", epsilon=NORM_EPSILON)
 

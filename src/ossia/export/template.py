@@ -6,7 +6,7 @@
 Three tensors are one user's, and in the template those of the base as it is: `codes`, `gates`, `rows` (`layers.py`). A
 payload with a delta replaces `SLOT.values` and `SLOT.scales` of its slots as well. To give a user the own version, a runtime
 opens the same graph with other tensors under these names; nothing is exported anew. onnxruntime checks names, types and
-shapes, and puts them in before it optimises: so a fold, and what gates skip, costs nothing per call.
+shapes, and puts them in before it optimizes: so a fold, and what gates skip, costs nothing per call.
 
 Why external data and not inputs or adapters: docs/decisions/0012.
 """
@@ -118,6 +118,9 @@ def _shared(base: Base) -> Tensors:
     popularity = np.empty(len(base.table), np.float32)
     popularity[base.table.popularity] = -np.arange(len(base.table), dtype=np.float32)
     tensors = {"items.values": base.table.grid.q, "items.scales": base.table.grid.scales, "items.popularity": popularity}
+    if (tail := base.table.tail) is not None:
+        floats = {"tail.codewords": tail.codewords.astype(np.float32), "tail.rotation": tail.rotation.astype(np.float32)}
+        tensors |= {"tail.codes": tail.codes, **floats}
     for name, grid in base.grids.items():
         tensors |= {f"{name}.values": grid.q, f"{name}.scales": grid.scales}
     return tensors | dict(base.floats)

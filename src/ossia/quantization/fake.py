@@ -1,4 +1,4 @@
-"""Fake quantisation in torch: the nested grid's twin, equal to `grid.py` bit for bit, with straight-through gradients.
+"""Fake quantization in torch: the nested grid's twin, equal to `grid.py` bit for bit, with straight-through gradients.
 
 Forward the weights are exactly what a device will compute with; backward the rounding is treated as the identity, so that
 a backbone can be trained for all widths at once and a personalizer can compare them.
@@ -58,7 +58,7 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def _on_grid(weight: Tensor, bits: int) -> Tensor:
-    """Quantise and dequantise, in the order of operations of the numpy reference."""
+    """Quantize and dequantise, in the order of operations of the numpy reference."""
     scale = weight.abs().amax(dim=1) / 127
     q = _round_half_away(weight / torch.where(scale > 0, scale, 1)[:, None]).clamp(-127, 127)
     if bits == 8:

@@ -26,7 +26,7 @@ Everything is counted: rows with scale and id, product codes with their codebook
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,14 +40,15 @@ from torch import Tensor
 
 from ossia.adaptation import Base
 from ossia.adaptation.prices import ROW_BYTES, fixed_table
+from ossia.adaptation.tail import Tail
 from ossia.data import Cases, Dataset, Histories
 from ossia.evaluation.controls import another_user
 from ossia.files import write_whole
 from ossia.personalizers.ridge import Cosines
 from ossia.quantization.grid import fold, plane_bytes
 from ossia.studies.chord_material import Material
-from ossia.studies.product_codes import ProductCodes, fit_product_codes, k_means
 from ossia.training.frozen import Events, FrozenBase, remove_seen, take_cases
+from ossia.training.product_codes import fit_product_codes, k_means
 from ossia.training.row_prior import choose_beta
 from ossia.training.sensitivities import fit_ridge
 from ossia.types import WIDTHS
@@ -100,7 +101,7 @@ class Room:
     material: Material
     cases: Cases
     beta: float
-    tails: dict[int, ProductCodes]
+    tails: dict[int, Tail]
     groups: Int[Tensor, " rows"]
     drift: Float[Tensor, "features dim"]
     features: Cosines
@@ -195,26 +196,6 @@ def judge(room: Room, whole: Float[Tensor, "rows dim"]) -> Iterator[tuple[Holdin
     yield from ((holding, np.concatenate(found)) for holding, found in ranks.items())
 
 
-def study(data: Dataset, runs: Sequence[Path], folder: Path) -> Iterator[str]:
-    """Judge the holdings of every run that has not been judged; iterate to watch.
-
-    Args:
-        data: the prepared log.
-        runs: trained on it; the seeds of the study.
-        folder: where everything goes.
-
-    Yields:
-        the name of each run that is through.
-    """
-    for run in runs:
-        name = run.resolve().name
-        path = folder / name / "catalog.npz"
-        if not path.exists():
-            room = Room.prepare(data, run, folder / name)
-            write_holdings(path, judge(room, room.material.backbone.items.weight.detach()))
-            yield name
-
-
 @torch.no_grad()
 def _judge_chunk(
     room: Room, rows: Int[np.ndarray, " chunk"], whole: Float[Tensor, "rows dim"]
@@ -227,7 +208,7 @@ def _judge_chunk(
 
     def ranked(scores: Tensor) -> Int[np.ndarray, " chunk"]:
         remove_seen(scores, histories)
-        return _ranks(scores, targets)
+        return ranks_of(scores, targets)
 
     float_states = room.material.backbone(batch.histories)[:, -1]
     yield Holding("float32 table", 4.0, 0), ranked(float_states @ whole.T)
@@ -236,10 +217,10 @@ def _judge_chunk(
         yield Holding(f"whole table at {bits} bits", share, 0), ranked(states @ room.at(bits).T)
     fine = states @ room.at(ROW_BITS).T
     remove_seen(fine, histories)
-    coarse = {parts: codes.scores(states) for parts, codes in room.tails.items()}
+    coarse = {parts: torch.from_numpy(codes.scores_of_all(states.numpy())) for parts, codes in room.tails.items()}
     for parts, scores in coarse.items():
         remove_seen(scores, histories)
-        yield Holding(f"product codes of {parts} bytes", _share(room, 0, parts), 0), _ranks(scores, targets)
+        yield Holding(f"product codes of {parts} bytes", _share(room, 0, parts), 0), ranks_of(scores, targets)
     for kind, stale, wanted in _wanted(room, rows):
         with_tail = kind in ("own rows", "learnt rows", "another user's rows")
         for parts, share in [(0, each) for each in SHARES] + [(p, s) for p in TAILS for s in TAIL_SHARES if with_tail]:
@@ -249,7 +230,7 @@ def _judge_chunk(
             held = torch.zeros_like(fine, dtype=torch.bool).scatter(1, wanted[:, :count], True)
             scores = torch.where(held, fine, coarse[parts] if parts else torch.tensor(-torch.inf))
             name = f"{kind} over codes of {parts} bytes" if parts else kind
-            yield Holding(name, _share(room, count, parts), stale), _ranks(scores, targets)
+            yield Holding(name, _share(room, count, parts), stale), ranks_of(scores, targets)
 
 
 def _wanted(room: Room, rows: Int[np.ndarray, " chunk"]) -> Iterator[tuple[str, int, Int[Tensor, "chunk most"]]]:
@@ -283,7 +264,7 @@ def _by_group(room: Room, wants: Float[Tensor, "users rows"]) -> Float[Tensor, "
 def _share(room: Room, count: int, parts: int) -> float:
     """Count the bytes of rows, tail and history, in whole tables."""
     base = room.material.frozen.base
-    tail = room.tails[parts].bytes if parts else 0
+    tail = room.tails[parts].nbytes if parts else 0
     held = count * row_bytes(base, ROW_BITS) + tail + fixed_table(base, True)
     return held / (len(base.table) * row_bytes(base, 8))
 
@@ -330,8 +311,16 @@ def _share_held(frozen: FrozenBase, select: Events, features: Cosines, drift: Te
     return found / len(targets)
 
 
-def _ranks(scores: Float[Tensor, "users rows"], targets: Int[Tensor, " users"]) -> Int[np.ndarray, " users"]:
-    """Rank targets, ties against them: one that is absent or seen has the last rank."""
+def ranks_of(scores: Float[Tensor, "users rows"], targets: Int[Tensor, " users"]) -> Int[np.ndarray, " users"]:
+    """Rank targets, ties against them: one that is absent or seen has the last rank.
+
+    Args:
+        scores: of every row; −inf for one that is not held, or was seen.
+        targets: the rows wanted.
+
+    Returns:
+        ranks, 1 for the first.
+    """
     target = scores.gather(1, targets[:, None])
     return (scores.shape[1] - (scores < target).sum(dim=1)).numpy().astype(np.int32)
 

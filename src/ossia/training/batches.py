@@ -11,7 +11,7 @@ for each what it would compute alone:
 Sorting users by length and cropping saves as much padding, and was tried first: but then a step sees users of one length
 alone, and seven epochs on Amazon Beauty validated at .037 where random batches did at .044. Packed batches are random.
 
-A user with more than `length` + 1 events is cut into *windows* from the newest end. Neighbours share one event, the last
+A user with more than `length` + 1 events is cut into *windows* from the newest end. Neighbors share one event, the last
 target of the older and the first input of the newer, so that every event but a user's first is a target exactly once:
 
     history a b c d e f, length 2     →     windows [a b] [b c d] [d e f]     inputs a | b c | d e     targets b | c d | e f

@@ -1,20 +1,23 @@
 """From a trained run to a published base: fp32 weights onto the nested grid, and the catalog beside them.
 
-The backbone's slots become 8-bit masters, its item vectors the item table; biases, norms and positions stay float32. The
-profile's clip comes from the data: the bound that 99.9 % of all values of users' states keep, so that one outlier does not
-take the int8 grid's steps from everybody else.
+The backbone's slots become 8-bit masters, its item vectors the item table, with a coarse tail if asked for; biases, norms and
+positions stay float32. The profile's clip comes from the data: the bound that 99.9 % of all values of users' states keep, so
+that one outlier does not take the int8 grid's steps from everybody else.
 """
 
 from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from ossia.adaptation import Base, write_base
 from ossia.backbones import Backbone
 from ossia.backbones.ranker import encode
 from ossia.data import Dataset, Histories, item_counts, with_validation
 from ossia.errors import ArtifactError
+from ossia.training.product_codes import fit_product_codes
 from ossia.training.run import load_run
 
 CLIP_PERCENTILE = 99.9
@@ -22,20 +25,21 @@ CHUNK = 512
 ITEMS = "items.weight"
 
 
-def publish(run: Path | str, data: Dataset, out: Path | str) -> Base:
+def publish(run: Path | str, data: Dataset, out: Path | str, *, tail: int = 0) -> Base:
     """Publish a run's best weights as a base with its item table.
 
     Args:
         run: the run's folder.
         data: what it was trained on: item ids, titles, popularity.
         out: the base's folder, new or empty.
+        tail: bytes a row of the table's coarse tail, by which a device ranks what it does not hold; 0: none.
 
     Returns:
         the base, as loaded back from the disk.
 
     Raises:
         ArtifactError: the run is damaged or has no weights yet, or was trained on other data.
-        UsageError: `out` is not empty.
+        UsageError: `out` is not empty, or the bytes of the tail do not divide the width.
     """
     trained = load_run(run)
     if trained.data_hash != data.hash:
@@ -43,6 +47,7 @@ def publish(run: Path | str, data: Dataset, out: Path | str) -> Base:
     backbone, split = trained.backbone, data.split()
     train = with_validation(split) if trained.recipe.refit else split.train
     weights = {name: tensor.numpy() for name, tensor in backbone.state_dict().items()}
+    states = user_states(backbone, train)
     return write_base(
         Path(out),
         backbone=backbone.kind,
@@ -50,25 +55,37 @@ def publish(run: Path | str, data: Dataset, out: Path | str) -> Base:
         slots=backbone.slots(),
         gates=backbone.gates(),
         weights={name: array for name, array in weights.items() if name != ITEMS},
-        profile_clip=profile_clip(backbone, train),
+        profile_clip=profile_clip(states),
         item_vectors=weights[ITEMS],
         item_ids=data.item_ids,
         titles=data.titles,
         item_counts=item_counts(train, data.items).astype(np.float32),
+        tail=fit_product_codes(torch.from_numpy(weights[ITEMS]), states, tail) if tail else None,
     )
 
 
-def profile_clip(backbone: Backbone, histories: Histories) -> float:
-    """Find the bound that 99.9 % of the values of all users' states keep.
+def user_states(backbone: Backbone, histories: Histories) -> Float[Tensor, "users dim"]:
+    """Encode everybody's history.
 
     Args:
         backbone: trained, in evaluation mode.
         histories: training histories, one per user.
 
     Returns:
-        the 99.9th percentile of |state| over users and dimensions; users without events don't count.
+        one state per user that has events, on the CPU, users in order of length.
     """
     by_length = [int(user) for user in np.argsort(histories.lengths, kind="stable") if histories.lengths[user]]
     chunks = [by_length[start : start + CHUNK] for start in range(0, len(by_length), CHUNK)]
-    states = torch.cat([encode(backbone, [histories[user] for user in chunk]) for chunk in chunks])
-    return float(np.percentile(states.abs().cpu().numpy(), CLIP_PERCENTILE))
+    return torch.cat([encode(backbone, [histories[user] for user in chunk]) for chunk in chunks]).cpu()
+
+
+def profile_clip(states: Float[Tensor, "users dim"]) -> float:
+    """Find the bound that 99.9 % of the values of all users' states keep.
+
+    Args:
+        states: of the users that have events.
+
+    Returns:
+        the 99.9th percentile of |state| over users and dimensions.
+    """
+    return float(np.percentile(states.abs().numpy(), CLIP_PERCENTILE))

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ossia.adaptation import Base
-from ossia.adaptation.prices import fixed_table, row_prices
+from ossia.adaptation.prices import fixed_table, row_prices, tail_bytes
 from ossia.data import Cases, Histories
 from ossia.evaluation import ndcg_at_k
 from ossia.training.frozen import FrozenBase, remove_seen, take_cases
@@ -44,7 +44,7 @@ class RowPrior:
 
 
 def rows_within(base: Base, share: float) -> int:
-    """Count the rows at 2 bits that fit into a share of the whole table's bytes, beside the device's own history.
+    """Count the rows at 2 bits that fit into a share of the whole table's bytes, beside the device's own history and the tail.
 
     Args:
         base: the base with its table.
@@ -54,7 +54,7 @@ def rows_within(base: Base, share: float) -> int:
         rows, at least ten: fewer would be no list to rank.
     """
     price = row_prices(base, None, None).rest[0]
-    room = share * len(base.table) * price[WIDTHS.index(8)] - fixed_table(base, True)
+    room = share * len(base.table) * price[WIDTHS.index(8)] - (fixed_table(base, True) - tail_bytes(base))
     return min(len(base.table), max(FEWEST_ROWS, int(room // price[WIDTHS.index(2)])))
 
 
@@ -77,15 +77,25 @@ def choose_beta(frozen: FrozenBase, cases: Cases, *, seed: int) -> RowPrior:
     ranks: dict[float, list[Tensor]] = {beta: [] for beta in BETAS}
     for rows in np.array_split(np.arange(len(cases)), -(-len(cases) // CHUNK)):
         batch = now.batch(rows).to(frozen.vectors.device)
-        scores = frozen.states(batch.histories) @ frozen.vectors.T
-        remove_seen(scores, [cases.histories[row] for row in rows.tolist()])
+        states, seen = frozen.states(batch.histories), [cases.histories[row] for row in rows.tolist()]
+        scores, coarse = states @ frozen.vectors.T, _coarse(frozen.base, states)
+        remove_seen(scores, seen)
+        remove_seen(coarse, seen)
         for events in (now, then):
             wanted = events.profiles[rows].to(frozen.vectors) @ frozen.vectors.T
             for beta in BETAS:
                 held = _highest(wanted + beta * prior, held_rows)
-                ranks[beta].append(_ranks(scores.masked_fill(~held, -torch.inf), batch.targets))
+                ranks[beta].append(_ranks(torch.where(held, scores, coarse), batch.targets))
     quality = {beta: ndcg_at_k(torch.cat(found).cpu().numpy(), 10) for beta, found in ranks.items()}
     return RowPrior(max(BETAS, key=lambda beta: (quality[beta], -beta)), quality)
+
+
+def _coarse(base: Base, states: Float[Tensor, "users dim"]) -> Float[Tensor, "users items"]:
+    """Score what a device does not hold: by the table's tail, or not at all."""
+    tail = base.table.tail
+    if tail is None:
+        return states.new_full((len(states), len(base.table)), -torch.inf)
+    return torch.from_numpy(tail.scores_of_all(states.cpu().numpy())).to(states)
 
 
 def _earlier(cases: Cases) -> Cases:

@@ -1,4 +1,4 @@
-"""The laws that every backbone keeps: causal, blind to padding and to neighbours, and adapted only where it says."""
+"""The laws that every backbone keeps: causal, blind to padding and to neighbors, and adapted only where it says."""
 
 from collections.abc import Callable
 

@@ -1,7 +1,9 @@
 """The study of the catalog counts every byte, and knows who is who: own rows help where users are predictable."""
 
+from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,10 @@ import torch
 from ossia.data import Dataset, synthetic
 from ossia.evaluation import Provenance, ndcg_at_k
 from ossia.studies.catalog import Holding, Room, earlier, judge, read_holdings, row_bytes, rows_within, write_holdings
+from ossia.studies.catalog_refresh import Refresh, choose, refreshes
 from ossia.studies.catalog_verdict import conclude, write_page
-from ossia.studies.product_codes import deal, fit_product_codes, k_means
 from ossia.training import BackboneRecipe, train_backbone
+from ossia.training.product_codes import deal, fit_product_codes, k_means
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +87,10 @@ def test_more_bytes_score_better_and_every_byte_is_counted() -> None:
     exact, errors = states @ vectors.T, []
     for parts in (2, 4, 8):
         codes = fit_product_codes(vectors, states, parts)
-        errors.append(float((codes.scores(states) - exact).square().mean() / exact.square().mean()))
-        assert codes.bytes == 600 * parts + 2 * (256 * 16 + 16 * 16)
+        errors.append(
+            float((torch.from_numpy(codes.scores_of_all(states.numpy())) - exact).square().mean() / exact.square().mean())
+        )
+        assert codes.nbytes == 600 * parts + 2 * (256 * 16 + 16 * 16)
     assert errors == sorted(errors, reverse=True)
     assert errors[0] < 0.5
     assert errors[-1] < 0.05
@@ -105,15 +110,41 @@ def test_k_means_separates_what_is_apart() -> None:
     assert not set(groups[:50].tolist()) & set(groups[50:100].tolist())
 
 
+def test_a_refresh_sends_less_the_longer_rows_may_stay_and_the_best_ones_are_always_held(room: Room) -> None:
+    found = list(refreshes(room))
+    assert [(each.share, each.keep) for each in found][:3] == [(found[0].share, keep) for keep in (1, 2, 4)]
+    for one, two in pairwise(found):
+        if one.share == two.share:
+            assert two.sent <= one.sent
+    base = room.material.frozen.base
+    for each in found:
+        count = rows_within(base, each.share)
+        beside = 32 + 3 + 2 * count  # digest; lengths of three lists; a gap takes two bytes at most
+        assert 0 < each.sent <= 1 + beside / (count * row_bytes(base, 4))
+    assert all(each.fresh >= each.stale - 0.05 for each in found)
+
+
+def test_a_row_stays_while_it_is_among_the_best_and_gives_way_after() -> None:
+    wants = torch.tensor([[5.0, 4.0, 3.0, 2.0, 1.0, 0.0]])
+    held = torch.tensor([[False, False, False, True, False, True]])
+    assert choose(wants, held, 2, 1).nonzero()[:, 1].tolist() == [0, 1]
+    assert choose(wants, held, 2, 2).nonzero()[:, 1].tolist() == [0, 3]
+    assert choose(wants, held, 2, 3).nonzero()[:, 1].tolist() == [3, 5]
+    assert choose(wants, None, 2, 3).nonzero()[:, 1].tolist() == [0, 1]
+
+
 def test_the_verdict_pools_runs_and_its_page_has_every_holding(judged: dict[Holding, np.ndarray], tmp_path: Path) -> None:
     for run in ("a", "b"):
         write_holdings(tmp_path / run / "catalog.npz", iter(judged.items()))
+        kept = [Refresh(0.1, 2, sent, 1.0, 0.5) for sent in ([0.2] if run == "a" else [0.4])]
+        (tmp_path / run / "refreshes.json").write_bytes(msgspec.json.encode(kept))
     verdict = conclude(tmp_path, ["a", "b"])
     whole = next(line for line in verdict.lines if line.holding.kind == "float32 table")
     assert (whole.relative.mean, whole.relative.low, whole.relative.high) == (1, 1, 1)
     own = next(line for line in verdict.lines if line.holding.kind == "own rows")
     assert own.ndcg_at_10.mean == pytest.approx(ndcg_at_k(judged[own.holding], 10))
     assert {held.stale for held, _ in verdict.learnt} == {0, 2, 5}
+    assert [each.sent for each in verdict.refreshes] == [pytest.approx(0.3)]
     provenance = Provenance("ossia study catalog", (), "a machine", {"torch": "2"}, "synthetic", "0" * 8, "2026-01-01")
     write_page(tmp_path / "catalog.html", verdict, "synthetic", provenance)
-    assert (tmp_path / "catalog.html").read_text("utf-8").count("<tr>") == len(verdict.lines) + 1
+    assert (tmp_path / "catalog.html").read_text("utf-8").count("<tr>") == len(verdict.lines) + 3

@@ -24,7 +24,7 @@ users = st.lists(st.integers(0, 30), max_size=12)
 
 
 def lay_out(lengths: list[int]) -> Histories:
-    """Every event is an item of its own, so that it can be recognised."""
+    """Every event is an item of its own, so that it can be recognized."""
     ends = np.cumsum([0, *lengths])
     return Histories.from_lists([list(range(start, end)) for start, end in pairwise(ends)])
 

@@ -1,7 +1,4 @@
-"""Product codes: a coarse version of a whole item table, one byte for each of a few parts of every row.
-
-    E_i R ≈ (c_1[a_i1], …, c_m[a_im])        m parts of the rotated vector, 256 codewords each
-    score  = Σ_j (R' s)_j · c_j[a_ij]        a device adds m entries of m tables of 256 numbers
+"""Fitting product codes: a coarse version of a whole item table (`ossia.adaptation.tail`), one byte for each part of a row.
 
 What should be small is the error of a *score*, not of a vector: E (s · (e − ê))² = (e − ê)ᵀ Σ (e − ê) with Σ = E s sᵀ over user
 states. So vectors are multiplied by Σ^{1/2} before the codebooks are fitted, and states by Σ^{−1/2} (in the spirit of
@@ -12,59 +9,21 @@ k-means is Lloyd's with a fixed number of rounds. Libraries do it better and fas
 is codes and codebooks.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-WORDS = 256
+from ossia.adaptation.tail import WORDS, Tail
+from ossia.errors import UsageError
+
 ROUNDS = 12
-CODEBOOK_BYTES = 2  # float16
-
-
-@dataclass(frozen=True, eq=False)
-class ProductCodes:
-    """A table's coarse version.
-
-    Attributes:
-        codes: one codeword per row and part.
-        codebooks: the codewords of each part.
-        rotation: what a user state is multiplied by before it meets codewords.
-    """
-
-    codes: Int[Tensor, "rows parts"]
-    codebooks: Float[Tensor, "parts words width"]
-    rotation: Float[Tensor, "dim dim"]
-
-    @property
-    def bytes(self) -> int:
-        """Count codes, codebooks and rotation, the latter two in float16."""
-        floats = self.codebooks.numel() + self.rotation.numel()
-        return self.codes.numel() + CODEBOOK_BYTES * floats
-
-    def scores(self, states: Float[Tensor, "users dim"]) -> Float[Tensor, "users rows"]:
-        """Score every row coarsely.
-
-        Args:
-            states: user states.
-
-        Returns:
-            the scores.
-        """
-        return (states @ self.rotation) @ self.rows.T
-
-    @property
-    def rows(self) -> Float[Tensor, "rows dim"]:
-        """The rows as the codes have them, in the rotated space."""
-        return torch.cat([book[self.codes[:, part]] for part, book in enumerate(self.codebooks)], dim=1)
 
 
 @torch.no_grad()
 def fit_product_codes(
     vectors: Float[Tensor, "rows dim"], states: Float[Tensor, "users dim"], parts: int, *, seed: int = 0
-) -> ProductCodes:
+) -> Tail:
     """Fit product codes to a table.
 
     Args:
@@ -74,9 +33,14 @@ def fit_product_codes(
         seed: of the first codewords.
 
     Returns:
-        codes, codebooks and the rotation of states.
+        codes, codewords and the rotation of states.
+
+    Raises:
+        UsageError: parts do not divide the width.
     """
     dim = vectors.shape[1]
+    if parts < 1 or dim % parts:
+        raise UsageError(f"tail: expected a number of parts that divides {dim}, got {parts}")
     second = (states.T @ states / len(states)).double()
     values, basis = torch.linalg.eigh(second + 1e-3 * second.diag().mean() * torch.eye(dim, dtype=torch.float64))
     root, inverse = (basis * values**power @ basis.T for power in (0.5, -0.5))
@@ -86,8 +50,8 @@ def fit_product_codes(
     rotated = (seen @ turn).float()
     generator = torch.Generator().manual_seed(seed)
     fitted = [_k_means(part, generator) for part in torch.split(rotated, dim // parts, dim=1)]
-    codes = torch.stack([assigned for _, assigned in fitted], dim=1)
-    return ProductCodes(codes, torch.stack([book for book, _ in fitted]), (inverse @ turn).float())
+    codes = torch.stack([assigned for _, assigned in fitted], dim=1).to(torch.uint8)
+    return Tail(codes.numpy(), torch.stack([book for book, _ in fitted]).half().numpy(), (inverse @ turn).half().numpy())
 
 
 def deal(variance: Float[np.ndarray, " dim"], parts: int) -> list[int]:

@@ -21,7 +21,7 @@ from ossia.personalizers import AbstractGenerator
 from ossia.personalizers.forward_ofa import ForwardOfa, project, soften
 from ossia.personalizers.generator import delta_joint, gate_joint
 from ossia.training.frozen import EventBatch, FrozenBase
-from ossia.training.generator import make_generator, weights_loss
+from ossia.training.generator import make_generator, objective, weights_loss
 from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.types import Candidates
 
@@ -90,6 +90,17 @@ def test_an_untrained_generator_can_leave_its_start(base: Base, recipe: Generato
     profiles = draw_events(base).profiles
     assert answer(made, profiles)[1].std(dim=0).max() > 0  # users differ: the saddle of two zero factors is avoided
     assert made.layout.read(answer(made, profiles)[1][0].detach().numpy())
+
+
+def test_the_anchor_costs_what_the_state_has_moved(base: Base) -> None:
+    recipe, batch = GeneratorRecipe(anchor=0.5, sparsity=0.25), draw_events(base)
+    frozen = FrozenBase.load(base, (8,), torch.device("cpu"))
+    own, spent = frozen.states(batch.histories), torch.full((USERS,), 0.5)
+    missed = nn.functional.cross_entropy(frozen.logits(own), batch.targets)
+    torch.testing.assert_close(objective(frozen, recipe, batch, own, spent), missed + 0.125)
+    moved = own + torch.eye(own.shape[1])[0] * 2
+    missed = nn.functional.cross_entropy(frozen.logits(moved), batch.targets)
+    torch.testing.assert_close(objective(frozen, recipe, batch, moved, spent), missed + 0.5 * 4 + 0.125)
 
 
 def test_frozen_decoders_stay_as_drawn_and_the_rest_learns(base: Base) -> None:

@@ -44,9 +44,8 @@ from ossia.training import publish
 from ossia.training.checkpoint import snapshot, tensor_bytes
 from ossia.training.fit import fit, seeded
 from ossia.training.frozen import EventBatch, Events, FrozenBase, Judged, fit_temperature, take_cases
-from ossia.training.generator import generated_states, make_generator
+from ossia.training.generator import generated_states, make_generator, objective
 from ossia.training.generator_recipe import GeneratorRecipe
-from ossia.training.losses import full_softmax
 from ossia.training.personalizer_events import choose_events
 
 FINE_TUNED = "fine-tuned on the device"
@@ -224,8 +223,7 @@ class Desk:
             share = (1.5 * torch.rand(len(batch.targets), generator=generator)).clamp_max(1)
             kept = network.relax(batch.profiles, share, temperature, generator)
             states = run(frozen, network, batch, batch.profiles, kept)
-            missed = full_softmax(states / frozen.temperature, batch.targets, frozen.vectors)
-            return missed + recipe.sparsity * (kept @ network.costs).mean()
+            return objective(frozen, recipe, batch, states, kept @ network.costs)
 
         return loss
 

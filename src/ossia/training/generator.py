@@ -1,7 +1,10 @@
 """Training a personalizer that generates weights: profile in, delta and structure out, the base frozen.
 
-    loss = −log p(next item | history, z · (W + Δ)) + λ · share of the blocks' cost that runs
+    loss = −log p(next item | history, z · (W + Δ)) + μ |state − the base's own|² + λ · share of the blocks' cost that runs
     Δ(profile, z);   z(profile, budget) straight-through at τ, budget ~ U(0, 1) for two users in three, else no limit
+
+The second term is the anchor. Without it the next item becomes likelier by a quarter of a nat and is in the top ten less often:
+what is learnt is to blur. Where blocks are skipped the anchor teaches the others to make up for them.
 
 The base does not move; gradients reach the generator through its delta and its gates (`ossia.personalizers.generator`). After
 each epoch three answers are compared on cases that nothing learnt from: the user's own, another user's, and that of the average
@@ -163,10 +166,34 @@ def weights_loss(frozen: FrozenBase, recipe: GeneratorRecipe, epoch: int) -> Gen
         share = (1.5 * torch.rand(len(batch.targets), generator=generator, device=generator.device)).clamp_max(1)
         kept = network.relax(batch.profiles, share, temperature, generator)
         states = generated_states(frozen, network, batch, kept, network.numbers(batch.profiles, kept))
-        missed = full_softmax(states / frozen.temperature, batch.targets, frozen.vectors)
-        return missed + recipe.sparsity * (kept @ network.costs).mean()
+        return objective(frozen, recipe, batch, states, kept @ network.costs)
 
     return loss
+
+
+def objective(
+    frozen: FrozenBase,
+    recipe: GeneratorRecipe,
+    batch: EventBatch,
+    states: Float[Tensor, "events dim"],
+    spent: Float[Tensor, " events"],
+) -> Float[Tensor, ""]:
+    """Add up what a batch's states cost: likelihood, anchor, sparsity.
+
+    Args:
+        frozen: the base.
+        recipe: μ and λ.
+        batch: the events.
+        states: user states to score with.
+        spent: share of the blocks' cost that each event's structure runs.
+
+    Returns:
+        the mean loss in nats.
+    """
+    with torch.no_grad():
+        own = frozen.states(batch.histories)
+    missed = full_softmax(states / frozen.temperature, batch.targets, frozen.vectors)
+    return missed + recipe.anchor * (states - own).square().sum(dim=1).mean() + recipe.sparsity * spent.mean()
 
 
 def generated_states(

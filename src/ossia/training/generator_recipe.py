@@ -21,6 +21,8 @@ class GeneratorRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         latent: length of z, what a user is like.
         decoders: DUET's decoders: `trained`, or `frozen` as in its public code.
         structure: length of Forward-OFA's structural vector.
+        anchor: μ, what a squared distance of 1 between a user's state and the base's own costs, in nats. Without it likelihood
+            grows and the ranking gets worse.
         sparsity: λ, nats that running every block costs Forward-OFA's loss.
         start_temperature: τ of its Gumbel-softmax in the first epoch …
         end_temperature: … and in the last, falling geometrically.
@@ -43,6 +45,7 @@ class GeneratorRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     hidden: Size = 128
     latent: Size = 32
     decoders: Literal["trained", "frozen"] = "trained"
+    anchor: Annotated[float, Meta(ge=0)] = 0.03
     structure: Size = 16
     sparsity: Annotated[float, Meta(ge=0)] = 0.01
     start_temperature: Annotated[float, Meta(gt=0)] = 2.0

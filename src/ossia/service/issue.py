@@ -58,11 +58,28 @@ class Answerer(Protocol):
         ...
 
     def plan(self, budget: Budget, *, device: Device = ..., signed: bool = False) -> Any:
-        """Work out what a budget means for every user; `BudgetError` where nothing fits."""
+        """Work out what a budget means for every user; `BudgetError` where nothing fits.
+
+        Args:
+            budget: what the device can afford.
+            device: what is on it already, and how fast it is.
+            signed: whether a signature is counted.
+
+        Returns:
+            the plan, for any number of users.
+        """
         ...
 
     def allocate_many(self, profiles: Sequence[Profile], plans: Sequence[Any]) -> list[Adaptation]:
-        """Answer many users by plans made before."""
+        """Answer many users by plans made before.
+
+        Args:
+            profiles: one per user.
+            plans: one per user, from `plan`.
+
+        Returns:
+            one adaptation per user.
+        """
         ...
 
 

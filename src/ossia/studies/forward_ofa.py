@@ -159,7 +159,14 @@ class Desk:
         return found
 
     def looked_up(self, share: float) -> Float[Tensor, " gates"]:
-        """Look up the structure for a budget: the first of the table that fits."""
+        """Look up the structure for a budget: the first of the table that fits.
+
+        Args:
+            share: of what all blocks cost together, what each device can afford.
+
+        Returns:
+            the structure.
+        """
         return next(kept for kept in self.table if float(kept @ self.untrained.costs) <= share + 1e-6)
 
     def judge(
@@ -193,7 +200,15 @@ class Desk:
 
     @torch.no_grad()
     def spent(self, network: ForwardOfa, share: float) -> Spent:
-        """Say what a network's structures cost on test events."""
+        """Say what a network's structures cost on test events.
+
+        Args:
+            network: whose.
+            share: of what all blocks cost together, what each device can afford.
+
+        Returns:
+            its share of the cost, and how many there are.
+        """
         kept = network.choose(self.test.profiles, torch.full((len(self.test),), share))
         return Spent(float((kept @ network.costs).mean()), len(torch.unique(kept, dim=0)))
 

@@ -30,7 +30,15 @@ class WithoutController(ForwardOfa):
         del self.controller
 
     def log_odds(self, profiles: Float[Tensor, "users dim"], share: Float[Tensor, " users"]) -> Float[Tensor, "users gates"]:
-        """Want every block, the first ones most, whatever they cost."""
+        """Want every block, the first ones most, whatever they cost.
+
+        Args:
+            profiles: user states as the device sends them.
+            share: of what all blocks cost together, what each device can afford.
+
+        Returns:
+            ν.
+        """
         place = torch.arange(len(self.gates), 0, -1, device=share.device)
         return (self.costs * place).expand(len(profiles), -1)
 
@@ -41,7 +49,17 @@ class WithoutController(ForwardOfa):
         temperature: float,  # noqa: ARG002
         generator: torch.Generator,  # noqa: ARG002
     ) -> Float[Tensor, "users gates"]:
-        """Choose as when it counts: nothing is learnt about structures."""
+        """Choose as when it counts: nothing is learnt about structures.
+
+        Args:
+            profiles: user states as the device sends them.
+            share: of what all blocks cost together, what each device can afford.
+            temperature: of the relaxation.
+            generator: of the noise.
+
+        Returns:
+            1 where a block runs and 0 where not.
+        """
         return self.choose(profiles, share)
 
 
@@ -55,12 +73,30 @@ class RandomStructure(WithoutController):
         temperature: float,  # noqa: ARG002
         generator: torch.Generator,
     ) -> Float[Tensor, "users gates"]:
-        """Draw."""
+        """Draw.
+
+        Args:
+            profiles: user states as the device sends them.
+            share: of what all blocks cost together, what each device can afford.
+            temperature: of the relaxation.
+            generator: of the noise.
+
+        Returns:
+            1 where a block runs and 0 where not.
+        """
         order = torch.rand(len(profiles), len(self.gates), generator=generator, device=share.device)
         return project(order * self.costs, self.costs, share)
 
     def choose(self, profiles: Float[Tensor, "users dim"], share: Float[Tensor, " users"]) -> Float[Tensor, "users gates"]:
-        """Draw, the same every time."""
+        """Draw, the same every time.
+
+        Args:
+            profiles: user states as the device sends them.
+            share: of what all blocks cost together, what each device can afford.
+
+        Returns:
+            1 where a block runs and 0 where not.
+        """
         return self.relax(profiles, share, 1.0, torch.Generator(share.device).manual_seed(0))
 
 
@@ -77,7 +113,15 @@ class SharedWeights(ForwardOfa):
         profiles: Float[Tensor, "users dim"],  # noqa: ARG002
         kept: Float[Tensor, "users gates"],
     ) -> Float[Tensor, "users numbers"]:
-        """Answer everybody alike."""
+        """Answer everybody alike.
+
+        Args:
+            profiles: user states as the device sends them.
+            kept: 1 where a block runs and 0 where not.
+
+        Returns:
+            what the layout reads.
+        """
         return self.shared.expand(len(kept), -1)
 
 
@@ -87,7 +131,15 @@ class MapperWithoutStructure(ForwardOfa):
     def numbers(
         self, profiles: Float[Tensor, "users dim"], kept: Float[Tensor, "users gates"]
     ) -> Float[Tensor, "users numbers"]:
-        """Generate for all blocks, whatever runs."""
+        """Generate for all blocks, whatever runs.
+
+        Args:
+            profiles: user states as the device sends them.
+            kept: 1 where a block runs and 0 where not.
+
+        Returns:
+            what the layout reads.
+        """
         return super().numbers(profiles, torch.ones_like(kept))
 
 
@@ -105,7 +157,15 @@ class _OneDecoder(Parameters):
     def forward(
         self, profiles: Float[Tensor, "users dim"], kept: Float[Tensor, "users gates"]
     ) -> Float[Tensor, "users numbers"]:
-        """Generate layer by layer with the same weights."""
+        """Generate layer by layer with the same weights.
+
+        Args:
+            profiles: user states as the device sends them.
+            kept: 1 where a block runs and 0 where not.
+
+        Returns:
+            what the layout reads.
+        """
         z = self.mapper(torch.cat([self.norm(profiles), self.policy(kept)], dim=1))
         (decoder,) = self.generators
         return torch.cat([decoder(z + layer)[:, :size] for layer, size in zip(self.layer, self.sizes, strict=True)], dim=1)
@@ -135,7 +195,15 @@ class Static(WithoutController):
     def numbers(
         self, profiles: Float[Tensor, "users dim"], kept: Float[Tensor, "users gates"]
     ) -> Float[Tensor, "users numbers"]:
-        """Send nothing."""
+        """Send nothing.
+
+        Args:
+            profiles: user states as the device sends them.
+            kept: 1 where a block runs and 0 where not.
+
+        Returns:
+            what the layout reads.
+        """
         return profiles.new_zeros(len(kept), self.layout.numbers)
 
     def after(self, states: Float[Tensor, "users dim"]) -> Float[Tensor, "users dim"]:

@@ -71,20 +71,44 @@ class GeneratorCourse(Course):
     def prepare(
         cls, data: Dataset, base: Base, recipe: GeneratorRecipe, path: Path, learn: Cases, select: Cases
     ) -> "GeneratorCourse":
-        """Put the base into torch, calibrate it, compute profiles, make the generator."""
+        """Put the base into torch, calibrate it, compute profiles, make the generator.
+
+        Args:
+            data: the log.
+            base: the frozen base.
+            recipe: the resolved settings.
+            path: the base's folder.
+            learn: what to learn from.
+            select: what to choose epochs on.
+
+        Returns:
+            the course.
+        """
         frozen, learnt, chosen_on = prepare_events(base, recipe, (8,), learn, select)
         generator = make_generator(base, recipe).to(frozen.vectors.device)
         return cls(generator, frozen, learnt, chosen_on, recipe, data.hash, path)
 
     def learn(self, optimizer: torch.optim.Optimizer, epoch: int) -> Iterable[Step]:
-        """Learn for one epoch."""
+        """Learn for one epoch.
+
+        Args:
+            optimizer: of the network's parameters.
+            epoch: its number, from 0.
+
+        Returns:
+            the steps, each taken when it is asked for.
+        """
         recipe = self.recipe
         every = self.learnt.batches(recipe.batch, np.random.default_rng((recipe.seed, 2, epoch)))
         batches = (batch.to(torch.device(recipe.device)) for batch in every)
         return fit(self.network, weights_loss(self.frozen, recipe, epoch), batches, optimizer, seed=(recipe.seed, 3, epoch))
 
     def compare(self) -> Choices:
-        """Judge own, another user's and the average profile's answers."""
+        """Judge own, another user's and the average profile's answers.
+
+        Returns:
+            own, another user's, and the same for all.
+        """
         own = self.select.profiles
         swapped = own[another_user(len(own), seed=self.recipe.seed)]
         average = self.learnt.profiles.mean(dim=0).expand_as(own)
@@ -100,7 +124,14 @@ class GeneratorCourse(Course):
         return Choices(own_likelihood, another, constant, float(np.mean([ndcg_at_k(each.ranks, 10) for each in mine])))
 
     def install(self, epochs: tuple[PersonalizerEpoch, ...]) -> Path:
-        """Install graphs, manifest and the average profile."""
+        """Install graphs, manifest and the average profile.
+
+        Args:
+            epochs: what happened, oldest first.
+
+        Returns:
+            the personalizer's folder.
+        """
         base, recipe, generator = self.frozen.base, self.recipe, self.network.cpu().eval()
         dim = base.manifest.shape["dim"]
         graphs = {name: export_onnx(graph.network, graph.inputs, graph.output) for name, graph in generator.graphs(dim).items()}

@@ -156,13 +156,33 @@ class CodesCourse(Course):
     def prepare(
         cls, data: Dataset, base: Base, recipe: PersonalizerRecipe, path: Path, learn: Cases, select: Cases
     ) -> "CodesCourse":
-        """Put the base into torch, calibrate it, compute profiles, make the personalizer."""
+        """Put the base into torch, calibrate it, compute profiles, make the personalizer.
+
+        Args:
+            data: the log.
+            base: the frozen base.
+            recipe: the resolved settings.
+            path: the base's folder.
+            learn: what to learn from.
+            select: what to choose epochs on.
+
+        Returns:
+            the course.
+        """
         frozen, learnt, chosen_on = prepare_events(base, recipe, recipe.alphabet, learn, select)
         personalizer = make_personalizer(base, recipe, {name: every[-1].cpu() for name, every in frozen.weights.items()})
         return cls(personalizer.to(frozen.vectors.device), frozen, learnt, chosen_on, recipe, data, path)
 
     def learn(self, optimizer: torch.optim.Optimizer, epoch: int) -> Iterable[Step]:
-        """Learn for one epoch, the first of them from sensitivities if the recipe says so."""
+        """Learn for one epoch, the first of them from sensitivities if the recipe says so.
+
+        Args:
+            optimizer: of the network's parameters.
+            epoch: its number, from 0.
+
+        Returns:
+            the steps, each taken when it is asked for.
+        """
         recipe = self.recipe
         if recipe.learn != "codes" and epoch == 0:
             return learn_sensitivities(
@@ -173,12 +193,23 @@ class CodesCourse(Course):
         return fit(self.network, codes_loss(self.frozen, recipe), batches, optimizer, seed=(recipe.seed, 3, epoch))
 
     def compare(self) -> Choices:
-        """Judge own, another user's and the average user's widths."""
+        """Judge own, another user's and the average user's widths.
+
+        Returns:
+            own, another user's, and the same for all.
+        """
         recipe = self.recipe
         return compare_choices(self.frozen, self.network, self.learnt, self.select, recipe.validation_bits, recipe.seed)
 
     def install(self, epochs: tuple[PersonalizerEpoch, ...]) -> Path:
-        """Install graph, manifest and controls."""
+        """Install graph, manifest and controls.
+
+        Args:
+            epochs: what happened, oldest first.
+
+        Returns:
+            the personalizer's folder.
+        """
         recipe = self.recipe
         rows = choose_beta(self.frozen, self.data.split().validation, seed=recipe.seed)
         personalizer = self.network.cpu()

@@ -21,7 +21,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check lint types walls test ports engine-wasm engine-arm engine-fuzz browser-test browser-bench walkthrough format wheel clean
+.PHONY: help setup check lint types walls test ports engine-wasm engine-arm engine-fuzz browser-test browser-bench walkthrough format wheel wheels clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -120,6 +120,20 @@ wheel: $(READY)  ## build the wheel and rank with nothing else installed: no tor
 	@build/wheel/venv/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt build/wheel/*.whl
 	@cd build/wheel && venv/bin/ossia --help >/dev/null && venv/bin/python -c 'import ossia.adaptation, ossia.device'
 	@ls build/wheel/*.whl
+
+# glibc 2.17 is of 2012. The library asks the C library for no more than memcpy and its like, so any newer compiler's output runs there;
+# tests/ports/test_wheels.py looks. Each system has a build folder of its own, or objects of one would go into the other.
+GLIBC := manylinux_2_17
+wheels: $(READY)  ## manylinux wheels for x86-64 and 64-bit Arm, into build/wheels
+	@rm -rf build/wheels && mkdir -p build/wheels
+	@for system in x86_64 aarch64; do \
+	  compiler=$$(command -v $$system-linux-gnu-gcc) || { echo "wheels: expected $$system-linux-gnu-gcc (Debian: apt-get install gcc-$$(echo $$system | tr _ -)-linux-gnu)" >&2; exit 1; }; \
+	  echo "==> wheels: $(GLIBC)_$$system"; \
+	  CC=$$compiler LDSHARED="$$compiler -shared" $(PIP) wheel --quiet --no-deps --wheel-dir build/wheels \
+	    --config-settings=--global-option=build --config-settings=--global-option=--build-base=build/wheels/$$system \
+	    --config-settings=--build-option=--plat-name=$(GLIBC)_$$system . || exit 1; \
+	done
+	@ls -1 build/wheels/*.whl
 
 clean:  ## remove the set-up and everything built
 	rm -rf $(VENV) build dist packages/browser/engine-*.wasm report.html .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache

@@ -1,20 +1,32 @@
 """Compiles the device engine, `engine/`, with the system's C compiler; everything else about the package is in pyproject.toml.
 
-The engine is a shared library called through ctypes: it knows no Python, so one build serves every version. Where there is no
-compiler, or one that can't, setuptools says so and goes on: the numpy runtimes need none.
+The engine is a shared library called through ctypes: it knows no Python, so one build serves every version, and a wheel's name
+says `py3-none` and a system. Where there is no compiler, or one that can't, setuptools says so and goes on: the numpy runtimes
+need none.
 """
 
 import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 
 # -ffp-contract=off: a product and a sum are two roundings, as in numpy; where one is meant, the source says so.
 FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
 FLAGS += ["-fno-asynchronous-unwind-tables"]  # nothing here throws, and they are 8 of 120 KB
 SOURCES = Path("engine/src")
 
+
+class AnyPython(bdist_wheel):
+    """A wheel for one system and every Python."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """Name the system, as setuptools would."""
+        return "py3", "none", super().get_tag()[2]
+
+
 setup(
+    cmdclass={"bdist_wheel": AnyPython},
     ext_modules=[
         Extension(
             "ossia.device._engine",
@@ -29,5 +41,4 @@ setup(
             optional=True,
         )
     ],
-    options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

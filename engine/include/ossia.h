@@ -94,7 +94,7 @@ enum { /* what a function answers; ossia_error() gives the name */
 
 OSSIA_API const char *ossia_error(int error);
 
-/* Which arithmetic runs: "vnni", "avx2", "i8mm", "dotprod", "neon", "relaxed", "simd128" or "plain". The first call that
+/* Which arithmetic runs: "vnni", "avx2", "dotprod", "neon", "relaxed", "simd128" or "plain". The first call that
  * computes picks the fastest that the processor has. `name` picks another one, for tests and measurements, before any other
  * thread computes; NULL only asks. Answers NULL if this build or processor has none of that name. */
 OSSIA_API const char *ossia_path(const char *name);

@@ -9,7 +9,7 @@ SMALL
 
 static const char *const KINDS[] = {[SASREC] = "sasrec", [GRU4REC] = "gru4rec", [CASER] = "caser"};
 
-enum { FOR_SASREC = 1 << SASREC, FOR_GRU4REC = 1 << GRU4REC, FOR_CASER = 1 << CASER, FOR_ALL = 7 };
+enum { FOR_SASREC = 1 << SASREC, FOR_GRU4REC = 1 << GRU4REC, FOR_CASER = 1 << CASER, FOR_ALL = 7, OPTIONAL = 8 };
 
 static const struct {
     const char *name;
@@ -23,6 +23,7 @@ static const struct {
     {"heads", offsetof(ossia_model, shape.heads), FOR_SASREC},
     {"layers", offsetof(ossia_model, shape.blocks), FOR_GRU4REC},
     {"hidden", offsetof(ossia_model, shape.hidden), FOR_SASREC | FOR_GRU4REC},
+    {"valves", offsetof(ossia_model, valves), FOR_SASREC | OPTIONAL},
     {"vertical", offsetof(ossia_model, vertical), FOR_CASER},
     {"horizontal", offsetof(ossia_model, horizontal), FOR_CASER},
 };
@@ -49,7 +50,7 @@ uint32_t *size_named(ossia_model *model, bytes_view name, unsigned *seen)
 bool sizes_complete(const ossia_model *model, unsigned seen)
 {
     for (unsigned i = 0; i < SIZES_COUNT; i++)
-        if ((SIZES[i].whose >> model->kind & 1) != (seen >> i & 1))
+        if (!(SIZES[i].whose & OPTIONAL) && (SIZES[i].whose >> model->kind & 1) != (seen >> i & 1))
             return false;
     return true;
 }
@@ -67,7 +68,7 @@ bool supported(const ossia_model *model)
         return false;
     if (model->kind == CASER)
         return shape->length < MAX_GATES && shape->length * shape->dim <= MAX_INPUTS && answers(model) <= MAX_INPUTS;
-    if (model->kind == SASREC && (shape->heads > MAX_HEADS || shape->dim % shape->heads))
+    if (model->kind == SASREC && (shape->heads > MAX_HEADS || shape->dim % shape->heads || model->valves > 1))
         return false;
     return shape->blocks <= MAX_BLOCKS && shape->hidden <= MAX_HIDDEN;
 }
@@ -76,7 +77,7 @@ void count_parts(ossia_model *model)
 {
     uint32_t blocks = model->shape.blocks, length = model->shape.length;
     switch (model->kind) {
-    case SASREC: model->slots = BLOCK_SLOTS * blocks, model->shape.gates = 2 * blocks, model->norms = 2 * blocks + 1; break;
+    case SASREC: model->slots = block_slots(model) * blocks, model->shape.gates = 2 * blocks, model->norms = 2 * blocks + 1; break;
     case GRU4REC: model->slots = LAYER_SLOTS * blocks, model->shape.gates = blocks, model->norms = blocks + 1; break;
     case CASER: model->slots = length + 2, model->shape.gates = length + 1, model->norms = 1; break;
     }
@@ -120,11 +121,12 @@ void name_norm(const ossia_model *model, uint32_t index, char name[NAME])
 
 static void sasrec_part(const ossia_model *model, uint32_t index, part *told)
 {
-    static const char *const parts[] = {".query", ".key", ".value", ".output", ".expand", ".contract"};
-    uint32_t which = index % BLOCK_SLOTS, block = index / BLOCK_SLOTS, dim = model->shape.dim, hidden = model->shape.hidden;
+    static const char *const parts[] = {".query",  ".key", ".value",              ".attention_valve", ".output",
+                                        ".expand", ".up",  ".feed_forward_valve", ".contract"};
+    uint32_t which = part_of(model, index), block = index / block_slots(model), dim = model->shape.dim, hidden = model->shape.hidden;
     write_name(told->name, "blocks", block, parts[which]);
     name_gate(model, 2 * block + (which >= EXPAND), told->gate);
-    told->channels = which == EXPAND ? hidden : dim, told->inputs = which == CONTRACT ? hidden : dim;
+    told->channels = which == EXPAND || which == UP ? hidden : dim, told->inputs = which == CONTRACT ? hidden : dim;
 }
 
 static void gru4rec_part(const ossia_model *model, uint32_t index, part *told)

@@ -1,6 +1,7 @@
 /* From a history to a user state, as src/ossia/device/forward.py: what a model can read of a history, and which encoder reads
  * it; the scratch that it works in; and the profile, which is what may leave the device. */
 #include "engine.h"
+SMALL
 
 static const uint64_t SCRATCH_MAGIC = 0x6863746172635353; /* "SScratch" */
 
@@ -19,7 +20,7 @@ static size_t lay_out(const ossia_model *model, ossia_scratch *s, void *memory)
     s->items = place(memory, &at, model->shape.length * sizeof(int32_t));
     s->state = place(memory, &at, pad_to(model->shape.dim, 16) * sizeof(float));
     if (model->kind == SASREC)
-        place_sasrec(&model->shape, s, memory, &at);
+        place_sasrec(model, s, memory, &at);
     else if (model->kind == GRU4REC)
         place_gru4rec(&model->shape, s, memory, &at);
     else

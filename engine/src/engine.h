@@ -23,7 +23,7 @@
 
 enum { /* the largest sizes that are accepted: every product of them below fits 32 bits */
     MAX_BLOCKS = 16, /* of a SASRec; layers of a GRU4Rec */
-    MAX_SLOTS = 6 * MAX_BLOCKS,
+    MAX_SLOTS = 9 * MAX_BLOCKS,
     MAX_GATES = 64,
     MAX_DIM = 1024,
     MAX_HIDDEN = 4096,
@@ -38,7 +38,7 @@ enum { /* the largest sizes that are accepted: every product of them below fits 
 
 #define COLD __attribute__((cold)) /* runs once per base, or for the curious: small rather than fast */
 #if defined __GNUC__ && !defined __clang__
-#define SMALL _Pragma("GCC optimize(\"Os\")") /* begins a source that is cold as a whole */
+#define SMALL _Pragma("GCC optimize(\"Os\")") /* begins a source that is cold, or leaves the work to kernels */
 #else
 #define SMALL
 #endif
@@ -106,7 +106,7 @@ static inline uint32_t load_u32(const uint8_t *at) { return at[0] | at[1] << 8 |
 /* ---- the three types ---- */
 
 enum backbone { SASREC, GRU4REC, CASER };
-enum { QUERY, KEY, VALUE, OUTPUT, EXPAND, CONTRACT, BLOCK_SLOTS }; /* of a block of a SASRec */
+enum { QUERY, KEY, VALUE, ATTENTION_VALVE, OUTPUT, EXPAND, UP, FEED_FORWARD_VALVE, CONTRACT }; /* of a block of a SASRec */
 enum { READS, REMEMBERS, ADDS, LAYER_SLOTS };                      /* of a layer of a GRU4Rec */
 
 typedef struct { /* a matrix of the base, and where its folded panel lies in the weights */
@@ -156,6 +156,7 @@ struct ossia_model {
     enum backbone kind;
     ossia_shape shape;
     uint32_t vertical, horizontal; /* sizes of a Caser */
+    uint32_t valves;               /* of a SASRec: 1 if it has them */
     uint32_t slots, norms;
     float profile_clip;
     uint8_t base_id[32], table_id[32];
@@ -177,6 +178,18 @@ struct ossia_weights {
     uint32_t all_rows;          /* 1: every row is held at 8 bits */
     uint32_t inner[MAX_BLOCKS]; /* of each block of a SASRec the hidden channels that are left, see fold.c */
 };
+
+/* A block of a SASRec without valves has no slots for them, nor for UP. */
+static inline uint32_t block_slots(const ossia_model *model) { return model->valves ? 9 : 6; }
+static inline uint32_t slot_of(const ossia_model *model, uint32_t block, uint32_t part)
+{
+    return block_slots(model) * block + part - (model->valves ? 0 : (part > ATTENTION_VALVE) + 2 * (part > UP));
+}
+static inline uint32_t part_of(const ossia_model *model, uint32_t index)
+{
+    uint32_t at = index % block_slots(model);
+    return model->valves ? at : at + (at > VALUE) + 2 * (at > 4);
+}
 
 static inline bool runs(const ossia_weights *weights, uint32_t gate) { return weights->gates >> gate & 1; }
 
@@ -286,7 +299,7 @@ struct ossia_scratch { /* pointers into its own block, to rows of padded floats;
     uint32_t events;
     uint64_t seen[64]; /* a bit for each item number modulo 4,096 */
     float *h, *state;  /* the stream, the user state */
-    float *mixed, *inner; /* rows between two layers; what a wide layer reads or says */
+    float *mixed, *inner, *up; /* rows between two layers; what a wide layer reads or says, and another beside it */
     float *queries, *keys, *values, *columns, *looks; /* of attention */
     float *recalled, *memory;                         /* of a GRU4Rec */
     float *said;                                      /* by the filters of a Caser */
@@ -302,7 +315,7 @@ void sasrec(const ossia_model *model, const ossia_weights *weights, const kernel
 void gru4rec(const ossia_model *model, const ossia_weights *weights, const kernels *run, ossia_scratch *s);
 void caser(const ossia_model *model, const ossia_weights *weights, const kernels *run, ossia_scratch *s);
 void place_acts(acts *x, void *memory, size_t *at, size_t rows, size_t values); /* values: of all rows, padded */
-void place_sasrec(const ossia_shape *shape, ossia_scratch *s, void *memory, size_t *at);
+void place_sasrec(const ossia_model *model, ossia_scratch *s, void *memory, size_t *at);
 void place_gru4rec(const ossia_shape *shape, ossia_scratch *s, void *memory, size_t *at);
 void place_caser(const ossia_model *model, ossia_scratch *s, void *memory, size_t *at);
 void norm_and_round(const ossia_model *model, const kernels *run, const norm *n, const float *h, uint32_t rows, float *y,
@@ -327,13 +340,15 @@ struct kernels { /* one set of functions per instruction set: equal integers, fl
     void (*match)(const table *t, const query *q, const int32_t *rows, const uint8_t *widths, size_t count, float *scores);
     /* m = (1 - z) n + z m, one step of a gated recurrent unit; a and b hold the channels of r, of z and of n */
     void (*remember)(const float *a, const float *b, uint32_t width, float *m);
+    /* What a valve lets through, y += sigmoid(v) x; or, of two layers that are multiplied, y = v sigmoid(v) x */
+    void (*valve)(const float *v, const float *x, size_t count, bool add, float *y);
     /* The places of those of `count` rows from `first` on that score above `worst` at 4 bits; a few more may be among them.
      * Of multiples of 64 values. NULL: `match` will do. */
     size_t (*above)(const table *t, const query *q, int32_t first, size_t count, float worst, int32_t *places);
 };
 
 const kernels *kernels_now(void);
-extern const kernels kernels_plain, kernels_avx2, kernels_vnni, kernels_neon, kernels_dotprod, kernels_i8mm, kernels_wasm;
+extern const kernels kernels_plain, kernels_avx2, kernels_vnni, kernels_neon, kernels_dotprod, kernels_wasm;
 
 bool valid_model(const ossia_model *model);
 bool valid_weights(const ossia_model *model, const ossia_weights *weights);

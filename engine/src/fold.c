@@ -9,7 +9,7 @@
  * they were.
  *
  * Hidden channels of a feed-forward at width 0 give relu(0) = 0: they are left out, together with the inputs of `contract` that
- * read them, which changes no sum. */
+ * read them, which changes no sum. With valves silu(expand) is multiplied by `up`: what is 0 on either side is left out on both. */
 #include "engine.h"
 
 static const uint64_t WEIGHTS_MAGIC = 0x746867696557534f; /* "OSWeight" */
@@ -177,27 +177,28 @@ static void fold_slot(const recipe *r, uint8_t *values)
     fold_panel(r, master, values);
 }
 
-/* Lists the hidden channels of a block that have bits; NULL if all have. */
-static const uint16_t *kept(const slot *expand, const uint8_t *codes, uint16_t left[MAX_HIDDEN], uint32_t *count)
+/* Lists the hidden channels of a block that have bits, in `expand` and where there is one in `up`; NULL if all have. */
+static const uint16_t *kept(const slot *expand, const slot *up, const uint8_t *codes, uint16_t left[MAX_HIDDEN], uint32_t *count)
 {
     *count = 0;
     for (uint32_t i = 0; i < expand->channels; i++)
-        if (code_of(codes, expand->code + i))
+        if (code_of(codes, expand->code + i) && (!up || code_of(codes, up->code + i)))
             left[(*count)++] = (uint16_t)i;
     return *count < expand->channels ? left : NULL;
 }
 
-/* Leaves out what a block of a SASRec need not compute: channels of `expand`, and the inputs of `contract` that read them. */
+/* Leaves out what a block of a SASRec need not compute: channels of `expand` and `up`, and inputs of `contract`, their reader. */
 static void thin_out(const ossia_model *model, uint32_t index, bool whole, ossia_weights *weights, recipe *r, uint16_t *left)
 {
-    uint32_t part = index % BLOCK_SLOTS, *inner = &weights->inner[index / BLOCK_SLOTS];
-    const uint8_t *codes = whole ? NULL : r->codes;
-    if (model->kind != SASREC)
+    if (model->kind != SASREC || part_of(model, index) < EXPAND || part_of(model, index) == FEED_FORWARD_VALVE)
         return;
-    if (part == EXPAND)
-        r->channel = kept(r->slot, codes, left, inner), r->channels = *inner;
-    if (part == CONTRACT)
-        r->input = kept(r->slot - 1, codes, left, inner), r->inputs = *inner;
+    uint32_t block = index / block_slots(model), *inner = &weights->inner[block];
+    const slot *expand = &model->slot[slot_of(model, block, EXPAND)];
+    const uint16_t *which = kept(expand, model->valves ? expand + 1 : NULL, whole ? NULL : r->codes, left, inner);
+    if (part_of(model, index) == CONTRACT)
+        r->input = which, r->inputs = *inner;
+    else
+        r->channel = which, r->channels = *inner;
 }
 
 static void fold_slots(const ossia_model *model, const sections *found, bool whole, ossia_weights *weights)
@@ -282,10 +283,13 @@ panel panel_of(const ossia_model *model, const ossia_weights *weights, uint32_t 
     size_t padded = pad_to(s->channels, 16);
     const float *scale = (const float *)(memory + padded * pad_to(s->inputs, 4));
     panel p = {(const int8_t *)memory, scale, scale + padded, s->channels, s->inputs};
-    if (model->kind == SASREC && index % BLOCK_SLOTS == EXPAND)
-        p.channels = weights->inner[index / BLOCK_SLOTS];
-    if (model->kind == SASREC && index % BLOCK_SLOTS == CONTRACT)
-        p.inputs = weights->inner[index / BLOCK_SLOTS];
+    if (model->kind != SASREC)
+        return p;
+    uint32_t part = part_of(model, index), inner = weights->inner[index / block_slots(model)];
+    if (part == EXPAND || part == UP)
+        p.channels = inner;
+    if (part == CONTRACT)
+        p.inputs = inner;
     return p;
 }
 

@@ -9,6 +9,7 @@
  * A gate that is 0 skips its layer. Of the last layer that runs only the newest memory is read. A memory is rounded once: for
  * `hidden` of the next event and for `output` of its own. */
 #include "engine.h"
+SMALL
 
 void place_gru4rec(const ossia_shape *shape, ossia_scratch *s, void *memory, size_t *at)
 {

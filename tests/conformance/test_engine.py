@@ -25,21 +25,15 @@ SHAPES = {
     "wide": ("sasrec", {"items": 90, "dim": 192, "length": 33, "heads": 3, "hidden": 100, "blocks": 1}),
     "recurrent": ("gru4rec", {"items": 200, "dim": 64, "length": 50, "layers": 1, "hidden": 128}),
     "recurrent, odd": ("gru4rec", {"items": 77, "dim": 20, "length": 9, "layers": 3, "hidden": 37}),
+    "valves": ("sasrec with valves", {"items": 300, "dim": 64, "length": 50, "hidden": 64}),
+    "valves, odd": ("sasrec with valves", {"items": 77, "dim": 20, "length": 9, "heads": 4, "hidden": 37, "blocks": 3}),
     "convolutional": ("caser", {"items": 200, "dim": 64, "length": 5, "vertical": 4, "horizontal": 16}),
     "convolutional, odd": ("caser", {"items": 77, "dim": 20, "length": 29, "vertical": 3, "horizontal": 7}),
 }
-KINDS = ("sasrec", "gru4rec", "caser")
+KINDS = ("sasrec", "sasrec with valves", "gru4rec", "caser")
 PATHS = ("plain", "avx2", "vnni", "neon", "dotprod", "i8mm")
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the engine is not built, so numpy does the work")
-
-
-def test_a_sasrec_with_valves_is_refused_by_the_engine_and_run_by_numpy(base_of) -> None:
-    base = base_of("sasrec with valves")
-    assert not native.runs(base)
-    assert isinstance(open_session(base).plain.ranker, DeviceRanker)
-    with pytest.raises(ArtifactError, match="unsupported"):
-        native.engine_ranker(base, Adaptation())
 
 
 def test_where_there_is_an_engine_it_is_the_default(small: Base) -> None:

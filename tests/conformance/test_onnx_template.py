@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from ossia.adaptation import Adaptation, Base, Dense, LowRank, decode_payload, encode_payload
 from ossia.backbones import BACKBONES
 from ossia.device.runtimes import DeviceRanker, numpy_ranker
-from ossia.export import own_tensors, write_template
-from ossia.export.template import ENCODERS
+from ossia.export.template import ENCODERS, own_tensors, write_template
 from ossia.types import Candidates
 
 BOUND = 1e-5  # of the largest in the list; the worst that was seen at the reference sizes is 5e-7

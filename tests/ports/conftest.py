@@ -11,12 +11,12 @@ VECTORS = Path(__file__).parents[1] / "vectors"
 SHAPE = {"items": 13, "dim": 76, "length": 6, "blocks": 2, "heads": 2, "hidden": 100}
 
 
-@pytest.fixture(scope="session")
-def wide_vectors(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="session", params=["sasrec", "valves"])
+def wide_vectors(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a base and its vectors; states only within a hundredth, for here a last digit may turn an activation over."""
     make, folder = runpy.run_path(str(VECTORS / "make.py")), tmp_path_factory.mktemp("wide")
-    make["SHAPES"]["sasrec"].update(SHAPE)
-    base = make["make_base"](folder / "base", "sasrec")
+    make["SHAPES"][request.param].update(SHAPE)
+    base = make["make_base"](folder / "base", request.param)
     cases = []
     adaptations = make["make_adaptations"](base)
     for name, adaptation in adaptations.items():

@@ -1,5 +1,6 @@
 """The engine as WebAssembly, and the npm package around it, held to `tests/vectors` by the package's own tests in Node."""
 
+import gzip
 import os
 import re
 import shutil
@@ -31,6 +32,11 @@ def run_node(*files: str, **environment: str) -> None:
     passed = re.search(r"^# pass (\d+)$", run.stdout, re.MULTILINE)
     assert passed is not None
     assert int(passed.group(1)) > 10, run.stdout
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.stem)
+def test_a_page_fetches_no_more_than_docs_ports_says(module: Path) -> None:
+    assert len(gzip.compress(module.read_bytes(), 9)) <= 17_200
 
 
 def test_the_package_passes_its_tests() -> None:

@@ -1,9 +1,9 @@
 """Make the vectors that every port of the device must reproduce: `python tests/vectors/make.py [FOLDER]`.
 
 For each backbone a tiny base (8 wide, 13 items), payloads with every term, histories that try every rule, and what both
-arithmetics make of them: SASRec's lie in FOLDER itself, the others' in FOLDER/caser and FOLDER/gru4rec. Every number comes out
-of SHA-256, not out of a library's random generator, so that the same bytes come out on any machine and with any version of
-numpy.
+arithmetics make of them: SASRec's lie in FOLDER itself, the others' in FOLDER/caser, FOLDER/gru4rec and FOLDER/valves, which
+is a SASRec with valves. Every number comes out of SHA-256, not out of a library's random generator, so that the same bytes come
+out on any machine and with any version of numpy.
 """
 
 import hashlib
@@ -27,13 +27,20 @@ SHAPES = {
     "sasrec": {"items": 13, "dim": 8, "length": 6, "blocks": 2, "heads": 2, "hidden": 16},
     "caser": {"items": 13, "dim": 8, "length": 4, "vertical": 2, "horizontal": 4},
     "gru4rec": {"items": 13, "dim": 8, "length": 6, "layers": 2, "hidden": 12},
+    "valves": {"items": 13, "dim": 8, "length": 6, "blocks": 2, "heads": 2, "hidden": 16, "valves": 1},
 }
-GATES = {"sasrec": ([1, 0, 0, 1], [1, 1, 1, 0]), "caser": ([1, 0, 1, 0, 1], [0, 1, 1, 1, 0]), "gru4rec": ([0, 1], [1, 1])}
+GATES = {
+    "sasrec": ([1, 0, 0, 1], [1, 1, 1, 0]),
+    "caser": ([1, 0, 1, 0, 1], [0, 1, 1, 1, 0]),
+    "gru4rec": ([0, 1], [1, 1]),
+    "valves": ([1, 0, 0, 1], [1, 1, 0, 1]),
+}
 """What runs in the adaptations `gates` and `all terms`."""
 DELTAS = {
     "sasrec": ("blocks.0.value", "blocks.1.output"),
     "caser": ("horizontal.2", "combine"),
     "gru4rec": ("layers.0.hidden", "layers.1.input"),
+    "valves": ("blocks.0.up", "blocks.1.feed_forward_valve"),
 }
 HISTORIES: dict[str, list[int]] = {
     "full": [4, 0, 11, 7, 2, 9],
@@ -92,9 +99,12 @@ def numbers(name: str, *shape: int) -> np.ndarray:
 
 def sasrec_parts(shape: dict[str, int]) -> tuple[list[Slot], list[str], list[str]]:
     """Name SASRec's slots, gates and norms."""
-    dim, hidden = shape["dim"], shape["hidden"]
-    parts = [(part, dim, dim, "attention") for part in ("query", "key", "value", "output")]
-    parts += [("expand", hidden, dim, "feed_forward"), ("contract", dim, hidden, "feed_forward")]
+    dim, hidden, valves = shape["dim"], shape["hidden"], "valves" in shape
+    looking = ("query", "key", "value", *(["attention_valve"] if valves else []), "output")
+    parts = [(part, dim, dim, "attention") for part in looking]
+    parts += [(part, hidden, dim, "feed_forward") for part in ("expand", *(["up"] if valves else []))]
+    parts += [("feed_forward_valve", dim, dim, "feed_forward")] if valves else []
+    parts += [("contract", dim, hidden, "feed_forward")]
     blocks = [f"blocks.{index}" for index in range(shape["blocks"])]
     slots = [
         Slot(f"{block}.{part}", channels, inputs, f"{block}.{gate}")
@@ -122,7 +132,7 @@ def gru4rec_parts(shape: dict[str, int]) -> tuple[list[Slot], list[str], list[st
     return slots, layers, ["norm", *(f"{layer}.norm" for layer in layers)]
 
 
-PARTS = {"sasrec": sasrec_parts, "caser": caser_parts, "gru4rec": gru4rec_parts}
+PARTS = {"sasrec": sasrec_parts, "caser": caser_parts, "gru4rec": gru4rec_parts, "valves": sasrec_parts}
 
 
 def make_base(path: Path, kind: str, tail: int = 0) -> Base:
@@ -130,7 +140,7 @@ def make_base(path: Path, kind: str, tail: int = 0) -> Base:
     shape = SHAPES[kind]
     slots, gates, norms = PARTS[kind](shape)
     dim = shape["dim"]
-    weights = {"positions.weight": numbers("positions", shape["length"], dim)} if kind == "sasrec" else {}
+    weights = {"positions.weight": numbers("positions", shape["length"], dim)} if PARTS[kind] is sasrec_parts else {}
     for slot in slots:
         weights[f"{slot.name}.weight"] = numbers(slot.name, slot.channels, slot.inputs) * np.float32(math.sqrt(3 / slot.inputs))
         weights[f"{slot.name}.bias"] = numbers(f"{slot.name} bias", slot.channels) * np.float32(0.25)
@@ -139,7 +149,7 @@ def make_base(path: Path, kind: str, tail: int = 0) -> Base:
         weights[f"{norm}.bias"] = numbers(f"{norm} bias", dim) * np.float32(0.25)
     return write_base(
         path,
-        backbone=kind,
+        backbone="sasrec" if kind == "valves" else kind,
         shape=shape,
         slots=slots,
         gates=gates,
@@ -164,7 +174,8 @@ def _tail(rows: int, dim: int, parts: int) -> Tail:
 
 def make_adaptations(base: Base) -> dict[str, Adaptation]:
     """Draw each term by itself, then all together."""
-    kind, sizes = base.manifest.backbone, {slot.name: (slot.channels, slot.inputs) for slot in base.manifest.slots}
+    kind = "valves" if "valves" in base.manifest.shape else base.manifest.backbone
+    sizes = {slot.name: (slot.channels, slot.inputs) for slot in base.manifest.slots}
     codes, rows = _codes("codes", base.channels), _codes("rows", len(base.table))
     deltas = tuple(
         LowRank(

@@ -86,6 +86,7 @@ class CodeAllocator:
             if limit < self.floor:
                 raise BudgetError("weight_bytes", float(self.floor), limit)
         rungs = climb_many(self.steps, importance[small], limits[small] - self.floor)
-        for user, code in zip(small.tolist(), self.codes[rungs], strict=True):
-            chosen[user] = Adaptation(codes=code) if (code < 3).any() else Adaptation()
+        codes = self.codes.take(rungs)
+        for user, code, whole in zip(small.tolist(), codes, codes.min(axis=1) == 3, strict=True):
+            chosen[user] = Adaptation() if whole else Adaptation(codes=code)
         return chosen

@@ -10,6 +10,7 @@ vouches for them. Candidates are the base's own best rows for the profile, from 
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Int32
@@ -96,8 +97,7 @@ def decode_ask(data: bytes, dim: int) -> Ask:
         raise PayloadError(f"ask: expected {MAGIC!r} version {VERSION}, flags 0 or 1, got {magic!r}, {version}, {flags}")
     if candidates > MOST_CANDIDATES:
         raise PayloadError(f"ask: expected at most {MOST_CANDIDATES:,} candidates, got {candidates:,}")
-    budget = Budget(**{name: limit or None for name, limit in zip(LIMITS, limits, strict=True)})
-    return Ask(base_id, table_id, budget, decode_profile(data[ASK.size :], dim), flags == 1, candidates)
+    return Ask(base_id, table_id, _budget(*limits), decode_profile(data[ASK.size :], dim), flags == 1, candidates)
 
 
 def encode_reply(reply: Reply) -> bytes:
@@ -134,6 +134,12 @@ def decode_reply(data: bytes) -> Reply:
     middle = REPLY.size + payload
     listed = np.frombuffer(data[middle : middle + candidates], "<i4").astype(np.int32)
     return Reply(data[REPLY.size : middle], listed, data[middle + candidates :])
+
+
+@lru_cache(maxsize=256)
+def _budget(*limits: int) -> Budget:
+    """Read the limits; devices come in a few kinds, so most have been read before."""
+    return Budget(**{name: limit or None for name, limit in zip(LIMITS, limits, strict=True)})
 
 
 def _cut(found: int, expected: int) -> Refusal:

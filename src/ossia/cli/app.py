@@ -36,6 +36,7 @@ EXTRAS = {
     "torch": "train",
     "polars": "train",
     "onnx": "export",
+    "ai_edge_litert": "litert",
     "onnxscript": "train",
     "matplotlib": "train",
     "onnxruntime": "serve",

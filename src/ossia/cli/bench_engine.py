@@ -3,7 +3,7 @@
 import platform
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,7 +35,7 @@ def engine(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Time 100 candidates and the ten best of the table: engine, numpy, torch, onnxruntime; one thread, a process each.
+    """Time 100 candidates and the ten best of the table: engine, numpy, torch, onnxruntime, LiteRT; one thread, a process each.
 
     Example: ossia bench engine base --repeats 1000
     """
@@ -78,17 +78,23 @@ def _compare(base: Base, repeats: int, only: list[str] | None, *, large: bool, a
 
 
 def _export(names: list[str], base: Base, folder: Path, missing: dict[str, str]) -> list[str]:
-    """Write the graphs that onnxruntime needs; without them its contenders are left out."""
-    from ossia.studies.engine_bench import export_graphs, make_task
+    """Write the graphs that contenders need; without its graphs a contender is left out."""
+    from ossia.studies.engine_bench import CANDIDATES, TOP, export_graphs, make_task
+    from ossia.studies.engine_litert import export_litert
 
-    if not any(name.startswith("onnxruntime") for name in names):
-        return names
-    say("bench engine: exporting for onnxruntime, which takes a minute or two")
-    try:
-        export_graphs(make_task(base), folder)
-    except Exception as error:  # whatever an exporter raises, the other contenders are still worth a table
-        failed = [name for name in names if name.startswith("onnxruntime")]
-        missing |= dict.fromkeys(failed, f"its graph could not be written: {error}".splitlines()[0])
+    exports: dict[str, tuple[str, Callable[[], None]]] = {
+        "onnxruntime": ("a minute or two", lambda: export_graphs(make_task(base), folder)),
+        "litert": ("a moment", lambda: export_litert(base, CANDIDATES, TOP, folder)),
+    }
+    for runtime, (duration, write) in exports.items():
+        waiting = [name for name in names if name.startswith(runtime)]
+        if not waiting:
+            continue
+        say(f"bench engine: exporting for {runtime}, which takes {duration}")
+        try:
+            write()
+        except Exception as error:  # whatever an exporter raises, the other contenders are still worth a table
+            missing |= dict.fromkeys(waiting, f"its graph could not be written: {error}".splitlines()[0])
     return [name for name in names if name not in missing]
 
 

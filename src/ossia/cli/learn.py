@@ -86,6 +86,9 @@ def train(
             "--item-vectors", metavar="FILE", help="Item rows begin at these vectors: .safetensors, or .npy and .json."
         ),
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option("--start", metavar="RUN", help="Begin at this run's weights: same sizes, same data.")
+    ] = None,
     dim: Annotated[int | None, typer.Option("--dim", help="Width of item vectors and user states.")] = None,
     epochs: EpochsOption = None,
     seed: SeedOption = None,
@@ -102,6 +105,8 @@ def train(
 
     Example: ossia train data --teacher run --dim 16 --set distillation.top=50 --out student
 
+    Example: ossia train data --start run --epochs 8 --set widths.draw=search --out nested
+
     Example: ossia train data --refit run --out final
 
     Example: ossia train data --base base --personalizer chord --out base
@@ -116,7 +121,7 @@ def train(
     wanted = {name: value for name, value in chosen.items() if value is not None} | parse_settings(settings or [])
     dataset = Dataset.load(data)
     if refit is not None:
-        if base is not None or teacher is not None or set(wanted) - {"seed", "device"}:
+        if base is not None or teacher is not None or start is not None or set(wanted) - {"seed", "device"}:
             raise UsageError("train: expected --refit with --seed and --device at most: the run has all other settings")
         from ossia.training import load_run, refit_recipe
 
@@ -124,9 +129,9 @@ def train(
     if (base is None) != (personalizer is None):
         raise UsageError("train: expected --base and --personalizer together, got one of them")
     if base is None or personalizer is None:
-        _train_backbone(dataset, data, out, {"backbone": backbone} | wanted, (teacher, item_vectors), restart, as_json)
-    elif teacher or item_vectors:
-        raise UsageError("train: expected --teacher and --item-vectors for a backbone, got them with --base")
+        _train_backbone(dataset, data, out, {"backbone": backbone} | wanted, (teacher, item_vectors, start), restart, as_json)
+    elif teacher or item_vectors or start:
+        raise UsageError("train: expected --teacher, --item-vectors and --start for a backbone, got them with --base")
     else:
         _train_personalizer(dataset, base, out, wanted | {"personalizer": personalizer}, restart, as_json)
 
@@ -162,7 +167,7 @@ def _train_backbone(
     data: Path,
     out: Path,
     wanted: dict[str, object],
-    beside: tuple[Path | None, Path | None],
+    beside: tuple[Path | None, Path | None, Path | None],
     restart: bool,
     as_json: bool,
 ) -> None:
@@ -173,8 +178,8 @@ def _train_backbone(
     recipe, first = make_recipe(BackboneRecipe, wanted), os.environ.get("RANK", "0") == "0"  # torchrun numbers its processes
     if restart and first:
         _throw_away(out)
-    teacher, vectors = beside
-    steps = train_backbone(dataset, recipe, out, teacher=load_run(teacher) if teacher else None, item_vectors=vectors)
+    teacher, start = (load_run(run) if run else None for run in (beside[0], beside[2]))
+    steps = train_backbone(dataset, recipe, out, teacher=teacher, item_vectors=beside[1], start=start)
     if not first:
         for _ in steps:
             pass

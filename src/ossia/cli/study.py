@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     import ossia.studies.chord_verdict
     import ossia.studies.forward_ofa_verdict
+    import ossia.studies.widths
 
 ROWS_A_POINT, ROWS_A_RUN = 13, 6
 ROWS_A_SHARE = 19
@@ -165,6 +166,64 @@ def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> "
     for row in rows:
         table.add_row(*row)
     return table
+
+
+@study.command("widths")
+def widths(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Trainings and rows; resumable.")],
+    runs: Annotated[
+        list[Path], typer.Option("--run", metavar="RUN", help="A float32 run of `train` on DATA; repeat it for several seeds.")
+    ],
+    lessons: Annotated[
+        list[str] | None, typer.Option("--lesson", help="What to train; repeatable. A wrong name lists them all.")
+    ] = None,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Of each lesson, from the run's weights on.")] = 3,
+    lr: Annotated[float, typer.Option("--lr", help="Adam's step size in the lessons.")] = 1e-3,
+    as_json: JsonOption = False,
+) -> None:
+    """Is one master as good at 2 bits as a model trained for 2 bits? Each run trained on for all widths, and for 2 alone.
+
+    Example: ossia study widths data --run run0 --run run1 --lesson "2 bits alone" --lesson search --out study
+    """
+    from ossia.data import Dataset
+    from ossia.service.provenance import make_provenance
+    from ossia.studies.widths import Settings, conclude
+    from ossia.studies.widths import study as judge
+
+    settings = Settings(tuple(lessons) if lessons else Settings.lessons, epochs, lr)
+    dataset, names = Dataset.load(data), [run.resolve().name for run in runs]
+    try:
+        for _ in watch(judge(dataset, runs, settings, out), None, "study widths", str):
+            pass
+    except KeyboardInterrupt:
+        say(f"study widths: every epoch and row that ended is in {out}; run again to resume")
+        raise typer.Exit(INTERRUPTED) from None
+    verdict = conclude(dataset, out, names, settings)
+    command = shlex.join(["ossia", *sys.argv[1:]])
+    provenance = make_provenance(command, seeds=(), data=data.resolve().name, data_hash=dataset.hash)
+    answer({"verdict": verdict, "provenance": provenance}, [_widths_table(verdict, data.resolve().name)], as_json=as_json)
+
+
+def _widths_table(verdict: "ossia.studies.widths.Verdict", data: str) -> "rich.table.Table":
+    """Lay out what the study of widths found: a row a slice, and what share it is of what it is held against."""
+    from rich.table import Table
+
+    table = Table(title=f"{data}, {len(verdict.runs)} run(s)", title_justify="left", header_style="bold")
+    for place, head in enumerate(("", "NDCG@10", "95 %", "HR@10", "of", "share", "95 %")):
+        table.add_column(head, justify="left" if place in (0, 4) else "right", no_wrap=True)
+    against = {each.difference.name: each for each in verdict.comparisons}
+    for row in verdict.rows:
+        ndcg, other = row.ndcg_at_10, against.get(row.name)
+        cells = (f"{ndcg.mean:.4f}", f"{ndcg.low:.4f}–{ndcg.high:.4f}", f"{row.hr_at_10.mean:.4f}")
+        table.add_row(row.name, *cells, *(_share_cells(other) if other else ()))
+    return table
+
+
+def _share_cells(against: "ossia.studies.widths.Against") -> tuple[str, str, str]:
+    """Write what a row is held against, its share of that, and the interval."""
+    share = against.share
+    return against.difference.versus, f"{share.mean:.1%}", f"{share.low:.1%}–{share.high:.1%}"
 
 
 def _lines(verdict: "ossia.studies.chord_verdict.Verdict") -> "list[str | rich.table.Table]":

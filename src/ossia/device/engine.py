@@ -181,11 +181,13 @@ class EngineRanker:
         return panel
 
     def _call(self) -> tuple[ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]:
-        """Return what every call begins with; a scratch belongs to one thread."""
-        if not hasattr(self._scratch, "memory"):
+        """Return what every call begins with, worked out once a thread: a scratch belongs to one."""
+        if not hasattr(self._scratch, "call"):
             model = address(self.model.memory)
             self._scratch.memory = fill(lambda memory, size: loaded_library().ossia_prepare(model, memory, size), "scratch")
-        return address(self.model.memory), address(self.memory), address(self._scratch.memory)
+            self._scratch.call = model, address(self.memory), address(self._scratch.memory)
+        call: tuple[ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p] = self._scratch.call
+        return call
 
 
 def engine_ranker(base: Base, adaptation: Adaptation) -> EngineRanker:

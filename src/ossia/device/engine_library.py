@@ -22,6 +22,8 @@ MEMORY, UNSUPPORTED, FIRST_OF_PAYLOAD = 2, 6, 10  # errors of ossia.h
 Memory: TypeAlias = UInt8[np.ndarray, " bytes"]
 Ask: TypeAlias = Callable[[ctypes.c_void_p | None, object], int]
 """Fills memory of a size; without memory only says the size."""
+NOTHING: Final = ctypes.c_char * 0
+"""Lies where an array begins."""
 
 
 class Shape(ctypes.Structure):
@@ -132,7 +134,11 @@ def address(array: np.ndarray | None) -> ctypes.c_void_p:
     Returns:
         where its first byte is; a null pointer for None.
     """
-    return ctypes.c_void_p(None if array is None else array.ctypes.data)
+    if array is None:
+        return ctypes.c_void_p(None)
+    if array.flags.writeable and array.flags.c_contiguous:  # a third of the time of `array.ctypes`, which counts in every call
+        return ctypes.c_void_p(ctypes.addressof(NOTHING.from_buffer(array.data)))
+    return ctypes.c_void_p(array.ctypes.data)
 
 
 def fill(ask: Ask, what: str) -> Memory:

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from ossia.errors import PayloadError
 
 CODE_SHIFTS: Final = np.array([0, 2, 4, 6], np.uint8)
+PLACES: Final = np.left_shift(1, CODE_SHIFTS, dtype=np.uint8)
 
 
 def pack_codes(codes: UInt8[np.ndarray, " channels"]) -> bytes:
@@ -27,8 +28,8 @@ def pack_codes(codes: UInt8[np.ndarray, " channels"]) -> bytes:
         >>> pack_codes(np.array([1, 2, 3], np.uint8)).hex()
         '39'
     """
-    quads = np.frombuffer(codes.tobytes() + bytes(-len(codes) % 4), "<u4")  # four codes, the first in the lowest byte
-    return (quads | quads >> 6 | quads >> 12 | quads >> 18).astype(np.uint8).tobytes()
+    padded = np.frombuffer(codes.tobytes() + bytes(-len(codes) % 4), np.uint8)
+    return (padded.reshape(-1, 4) @ PLACES).tobytes()
 
 
 def unpack_codes(packed: bytes, channels: int) -> UInt8[np.ndarray, " channels"]:

@@ -1,6 +1,6 @@
 """A bounded queue in front of work that is cheaper in batches; what can't be served in time is refused at once.
 
-    submit     waits for the answer; refused at once when `waiting` others stand in the queue
+    put        gives the answer to come; refused at once when `waiting` others stand in the queue
     batches    as many as wait, at most `batch`; the work runs in one thread, so that the loop stays free to refuse
     deadline   who waited longer than that is refused before any work is done for him, and nobody hangs on work that hangs
 
@@ -56,6 +56,29 @@ class Batcher(Generic[Ask, Answer]):
         """How many requests stand in the queue."""
         return len(self._queue)
 
+    def put(self, ask: Ask) -> "asyncio.Future[Answer]":
+        """Stand in the queue.
+
+        Args:
+            ask: the request.
+
+        Returns:
+            its answer, or the refusal of one whose deadline passed; who goes away cancels it.
+
+        Raises:
+            RequestError: the queue is full.
+        """
+        if self.full:
+            raise self.refusal()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+        future.add_done_callback(self._leave)
+        self._queue.append((ask, future, loop.time() + self._deadline_s))
+        self.in_flight += 1
+        if self._turning is None:
+            self._turning = asyncio.create_task(self._turn())
+        return future
+
     async def submit(self, ask: Ask) -> Answer:
         """Wait in the queue, and for the answer.
 
@@ -68,18 +91,11 @@ class Batcher(Generic[Ask, Answer]):
         Raises:
             RequestError: the queue is full, or the deadline passed.
         """
-        if self.full:
-            raise self.refusal()
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
-        self._queue.append((ask, future, loop.time() + self._deadline_s))
-        self.in_flight += 1
-        if self._turning is None:
-            self._turning = asyncio.create_task(self._turn())
-        try:
-            return await future
-        finally:
-            self.in_flight -= 1
+        return await self.put(ask)
+
+    def _leave(self, _future: "asyncio.Future[Answer]") -> None:
+        """Count one less."""
+        self.in_flight -= 1
 
     def refusal(self) -> RequestError:
         """Make the refusal for a full queue.

@@ -22,7 +22,7 @@ from ossia.adaptation.base import Base
 from ossia.adaptation.payload import encode_payload
 from ossia.adaptation.request import Ask, Reply
 from ossia.device.ranking import top_k
-from ossia.errors import BudgetError, OssiaError, PayloadError
+from ossia.errors import BudgetError, PayloadError
 from ossia.service.faults import RequestError, unauthorized
 from ossia.service.keychain import Signer
 from ossia.service.store import Store
@@ -114,16 +114,16 @@ class Issuer:
             one answer per order, in order.
         """
         plans = [self._plan(order) for order in orders]
-        good = [index for index, plan in enumerate(plans) if not isinstance(plan, OssiaError)]
+        good = [index for index, plan in enumerate(plans) if not isinstance(plan, Exception)]
         sequences = self.store.advance([orders[index].device for index in good])
         adaptations = self.personalizer.allocate_many(
             [orders[index].ask.profile for index in good], [plans[index] for index in good]
         )
-        answers: list[Reply | Exception] = [plan if isinstance(plan, Exception) else _unknown() for plan in plans]
-        for index, sequence, adaptation in zip(good, sequences.result(PATIENCE_S), adaptations, strict=True):
-            if sequence is not None:
-                answers[index] = self._reply(orders[index], sequence, adaptation)
-        return answers
+        issued = dict(zip(good, zip(sequences.result(PATIENCE_S), adaptations, strict=True), strict=True))
+        return [
+            self._reply(order, *issued[index]) if index in issued else plan
+            for index, (order, plan) in enumerate(zip(orders, plans, strict=True))
+        ]
 
     def candidates(self, profile: Profile, count: int, block: frozenset[int]) -> Int32[np.ndarray, " shown"]:
         """Find the base's own best rows for a user, exactly.
@@ -161,8 +161,10 @@ class Issuer:
         except BudgetError as error:
             return error
 
-    def _reply(self, order: Order, sequence: int, adaptation: Adaptation) -> Reply:
-        """Encode and sign."""
+    def _reply(self, order: Order, sequence: int | None, adaptation: Adaptation) -> Reply | RequestError:
+        """Encode and sign, for a device that is enrolled."""
+        if sequence is None:
+            return _unknown()
         ask, signer = order.ask, self.signer
         payload = encode_payload(
             self.base,

@@ -287,7 +287,8 @@ def stack_profiles(profiles: Sequence[Profile], dim: int) -> Float32[np.ndarray,
     for profile in profiles:
         if profile.values.shape != (dim,):
             raise UsageError(f"profile: expected {dim} values, got {profile.values.shape}")
-    return np.stack([profile.state for profile in profiles])
+    scales = np.array([profile.scale for profile in profiles], np.float32)
+    return np.stack([profile.values for profile in profiles]) * scales[:, None]  # each profile's `state`
 
 
 def _read_constant(path: Path, content: bytes, base: Base) -> Importance:

@@ -7,10 +7,14 @@ One process and one base. It listens when everything is loaded and warm, and sto
 requests, those in flight are answered, the store is closed.
 """
 
+import asyncio
+import gc
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 from ossia.adaptation.base import Base
 from ossia.service.app import Service
@@ -71,9 +75,15 @@ def run_service(service: Service, host: str, port: int) -> None:
     """
     import uvicorn
 
+    from ossia.service.gate import Gate
+
     sys.setswitchinterval(SWITCH_S)
+    gc.collect()
+    gc.freeze()  # what was loaded stays: the collector need not look at it again while devices wait
     config = uvicorn.Config(
         service, host=host, port=port, access_log=False, log_level="warning", server_header=False, date_header=False,
+        proxy_headers=False, ws="none",  # nobody asks for a caller's address, nor for a socket
+        http=cast("type[asyncio.Protocol]", partial(Gate, service=service)), loop="uvloop",
         timeout_graceful_shutdown=STOP_S, timeout_keep_alive=30, backlog=1024,
     )  # fmt: skip
     uvicorn.Server(config).run()

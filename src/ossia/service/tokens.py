@@ -2,10 +2,10 @@
 
     device id    the first 16 bytes of the SHA-256 of its public key: nobody can take another's
     enrolment    an Ed25519 signature over  "ossia enroll" ‖ public key ‖ time,  the time within five minutes of ours
-    token        device id ‖ expiry ‖ the first 16 bytes of HMAC-SHA-256(secret, both), as 72 hexadecimal digits
+    token        device id ‖ expiry ‖ 16 bytes of BLAKE2b over both, keyed with a secret, as 72 hexadecimal digits
 
-Checking a signature takes 100 µs, checking a token 2. The service keeps no list of tokens; the secret is in its store. A
-token is worth what a cookie is: it travels over TLS only, and is in no log.
+Checking a signature takes 100 µs, checking a token 2, and three times that with OpenSSL's HMAC. The service keeps no list of
+tokens; the secret is in its store. A token is worth what a cookie is: it travels over TLS only, and is in no log.
 """
 
 import hashlib
@@ -75,7 +75,7 @@ class Tokens:
 
     def _mac(self, body: bytes) -> bytes:
         """Authenticate a token's body."""
-        return hmac.digest(self.secret, body, "sha256")[:MAC_BYTES]
+        return hashlib.blake2b(body, digest_size=MAC_BYTES, key=self.secret).digest()
 
 
 def device_of(public: bytes) -> bytes:

@@ -7,7 +7,7 @@ Two tasks, both from a full history: scores of 100 candidates, and the ten best 
 own weights. What they are handed is what they want: a graph for onnxruntime with candidates gathered or TopK inside, exported
 once and not timed. Its int8 comes in three variants, for which is fastest depends on the processor: dynamic quantization
 (MatMulInteger) with signed weights and with unsigned ones, and blocks of 8 bits (MatMulNBits). Torch runs its forward over all
-positions, as exported models do.
+positions, as exported models do; LiteRT's graphs are written by us (`engine_litert.py`) and leave out what no later line reads.
 
 The engine stands there several times: as it picks its arithmetic itself, with every other one that this processor has, with
 the later half of its gates off, and with all rows at 4 bits. Folding is timed with a code for each channel.
@@ -41,6 +41,7 @@ from ossia.adaptation import Adaptation, Base, apply, encode_payload
 from ossia.device import engine as native
 from ossia.device.ranking import rerank
 from ossia.device.runtimes import NUMPY
+from ossia.studies.engine_litert import litert_calls
 from ossia.types import Candidates
 
 CANDIDATES, TOP = 100, 10
@@ -245,7 +246,12 @@ CONTENDERS: Final[dict[str, Callable[[Task, Path], Contender]]] = {
     "onnxruntime int8": lambda task, folder: onnx_contender(task, folder, "int8"),
     "onnxruntime uint8": lambda task, folder: onnx_contender(task, folder, "uint8"),
     "onnxruntime int8 blocks": lambda task, folder: onnx_contender(task, folder, "blocks"),
+    "litert fp32": lambda task, folder: Contender(*litert_calls(folder, "float32", task.history, task.candidates)),
+    "litert int8": lambda task, folder: Contender(*litert_calls(folder, "int8", task.history, task.candidates)),
 }
+
+MODULES: Final = {"torch": "torch", "onnxruntime": "onnxruntime", "litert": "ai_edge_litert.interpreter"}
+"""What a contender imports before it is timed, by the first word of its name."""
 
 
 def left_out(name: str) -> str | None:
@@ -262,9 +268,8 @@ def left_out(name: str) -> str | None:
     path = name.removeprefix("engine ")
     if name.startswith("engine ") and (path == native.path() or not native.has_path(path)):
         return "that is the engine's own choice here" if path == native.path() else f"this processor or build has no {path}"
-    module = name.split()[0]
-    missing = module in ("torch", "onnxruntime") and importlib.util.find_spec(module) is None
-    return f"{module} is not installed" if missing else None
+    module = MODULES.get(name.split()[0], "").split(".")[0]
+    return f"{module} is not installed" if module and importlib.util.find_spec(module) is None else None
 
 
 def measure(name: str, base: Path, folder: Path, repeats: int) -> Measured:
@@ -280,8 +285,8 @@ def measure(name: str, base: Path, folder: Path, repeats: int) -> Measured:
         what it did.
     """
     task = make_task(Base.load(base))
-    if name.startswith(("torch", "onnxruntime")):
-        importlib.import_module(name.split()[0])
+    if module := MODULES.get(name.split()[0]):
+        importlib.import_module(module)
     before, started = _resident_mb(), time.perf_counter()
     contender = CONTENDERS[name](task, folder)
     contender.score()

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -40,16 +41,28 @@ from ossia.training.checkpoint import (
     tensor_bytes,
 )
 from ossia.training.distill import DistilledLoss, distilled_loss
-from ossia.training.fit import Step, fit
+from ossia.training.fit import Loss, Step, fit
 from ossia.training.losses import NextItemLoss, Proposal, next_item_loss
 from ossia.training.memory import keep_freed_memory
 from ossia.training.ranks import Ranks, add_gradients, join_ranks, parts, weighted
 from ossia.training.recipes import BackboneRecipe
 from ossia.training.rows import RowAdam, RowMean
-from ossia.training.run import BEST, CHECKPOINT, HISTORY, Run, add_session, build, load_run, open_run, write_history
+from ossia.training.run import (
+    BEST,
+    CHECKPOINT,
+    HISTORY,
+    Run,
+    add_session,
+    build,
+    load_run,
+    open_run,
+    with_start,
+    write_history,
+)
 from ossia.training.side_vectors import read_side_vectors, start_rows
 from ossia.training.teacher import TaughtBatch, read_lists, taught_batches, with_teacher
 from ossia.training.validation import choose_cases, validation_ranks
+from ossia.training.widths import WidthPath, at_one_width
 
 ALONE = Ranks()
 
@@ -63,6 +76,7 @@ def train_backbone(
     *,
     teacher: Run | None = None,
     item_vectors: Path | None = None,
+    start: Run | None = None,
     resume: bool = True,
 ) -> Iterator[Epoch]:
     """Train a backbone, or go on with a training that was interrupted.
@@ -73,6 +87,7 @@ def train_backbone(
         out: the run's folder: new, empty, or a run of the same data and settings.
         teacher: a run on the same data to distill from, always the same one; None without a teacher.
         item_vectors: a file of vectors by item id, at which item rows begin (`side_vectors.py`); always the same one.
+        start: a run of the same sizes on the same data, at whose weights training begins; always the same one.
         resume: whether a run that is there may be taken up.
 
     Returns:
@@ -89,9 +104,13 @@ def train_backbone(
     """
     side = read_side_vectors(item_vectors) if item_vectors else {}
     recipe = msgspec.structs.replace(recipe, item_vectors=sha256_file(item_vectors) if item_vectors else "")
-    out, resolved = Path(out), with_teacher(recipe, teacher, data.hash).resolve(data.items)
-    material = _material(data, resolved, side)
+    out, resolved = Path(out), with_start(with_teacher(recipe, teacher, data.hash).resolve(data.items), start, data.hash)
+    material = _material(data, resolved, side, start)
     ranks = join_ranks(resolved.device)
+    if ranks.size > 1 and resolved.widths and resolved.widths.draw == "search":
+        raise UsageError(
+            "torchrun: expected widths.draw step or channel for several processes, whose losses differ, got search"
+        )
     if ranks.first:
         open_run(out, data, resolved, resume=resume)
     ranks.wait()
@@ -112,12 +131,14 @@ def refit_recipe(run: Run, data_hash: str) -> BackboneRecipe:
         the recipe of the refit.
 
     Raises:
-        UsageError: the run is a refit itself, or a student, whose teacher would be needed again, or is of other data.
+        UsageError: the run is a refit itself, or began at another run's weights or had a teacher, which would be needed again,
+            or is of other data.
     """
     if run.data_hash != data_hash:
         raise UsageError(f"{run.path}: expected data with hash {run.data_hash[:12]}…, got {data_hash[:12]}…")
-    if run.recipe.refit or run.recipe.distillation:
-        raise UsageError(f"{run.path}: expected a training with validation and without a teacher to refit, got another")
+    if run.recipe.refit or run.recipe.distillation or run.recipe.start:
+        wanted = "a training with validation, from its own first weights and without a teacher"
+        raise UsageError(f"{run.path}: expected {wanted} to refit, got another")
     best = max(epoch.index for epoch in run.epochs if epoch.best)
     return msgspec.structs.replace(run.recipe, refit=True, epochs=best + 1)
 
@@ -142,12 +163,13 @@ class _Material:
 
     item_ids: list[str]
     side: dict[str, np.ndarray]
+    start: Run | None
     windows: Windows
     validation: Cases
     loss: NextItemLoss | DistilledLoss
 
 
-def _material(data: Dataset, recipe: BackboneRecipe, side: dict[str, np.ndarray]) -> _Material:
+def _material(data: Dataset, recipe: BackboneRecipe, side: dict[str, np.ndarray], start: Run | None) -> _Material:
     """Split the log, cut windows, prepare negatives."""
     split = data.split()
     train = with_validation(split) if recipe.refit else split.train
@@ -157,7 +179,7 @@ def _material(data: Dataset, recipe: BackboneRecipe, side: dict[str, np.ndarray]
     counts = torch.from_numpy(item_counts(train, data.items)).to(recipe.device)
     proposal = Proposal.from_counts(counts, recipe.alpha)
     validation = choose_cases(split.validation, recipe.validation_users, recipe.seed)
-    return _Material(data.item_ids, side, windows, validation, make_loss(recipe, proposal))
+    return _Material(data.item_ids, side, start, windows, validation, make_loss(recipe, proposal))
 
 
 def make_loss(recipe: BackboneRecipe, proposal: Proposal) -> NextItemLoss | DistilledLoss:
@@ -210,7 +232,7 @@ def _train(material: _Material, recipe: BackboneRecipe, out: Path, teacher: Run 
         batches = make_batches(material.windows, recipe, lists, index)
         losses = train_epoch(model, average, material.loss, batches, optimizer, recipe, epochs, ranks)
         trained = round(time.perf_counter() - started, 3)
-        ndcg = None if recipe.refit else ranks.agree(lambda: ndcg_at_k(validation_ranks(average, material.validation), 10))
+        ndcg = None if recipe.refit else ranks.agree(lambda: _validate(average, material.validation, recipe))
         is_best = ndcg is None or ndcg > max((epoch.validation_ndcg or 0.0 for epoch in epochs), default=-1.0)
         best = snapshot(average) if is_best else best
         seconds = round(time.perf_counter() - started, 3)
@@ -222,9 +244,19 @@ def _train(material: _Material, recipe: BackboneRecipe, out: Path, teacher: Run 
         yield epochs[-1]
 
 
+def _validate(average: Backbone, cases: Cases, recipe: BackboneRecipe) -> float:
+    """Judge what will be used: the weights as they are, or the mean over the widths that are trained."""
+    if recipe.widths is None:
+        return ndcg_at_k(validation_ranks(average, cases), 10)
+    slices = (at_one_width(average, bits, recipe.widths.scales) for bits in recipe.widths.alphabet)
+    return float(np.mean([ndcg_at_k(validation_ranks(each.backbone, cases, each.rows), 10) for each in slices]))
+
+
 def _begin(material: _Material, recipe: BackboneRecipe) -> Backbone:
     """Make the model as it is before the first step."""
     model = build(recipe, len(material.item_ids))
+    if material.start:
+        model.load_state_dict(material.start.backbone.state_dict())
     if material.side:
         start_rows(model.items.weight, material.item_ids, material.side)
     return model.to(recipe.device)
@@ -292,12 +324,13 @@ def train_epoch(
     rows = RowMean(average.items.weight, model.items.weight) if isinstance(optimizer, RowAdam) else None
     if isinstance(optimizer, RowAdam) and rows:
         optimizer.before_rows = rows.catch_up
-    for step in _fit(model, loss, batches, optimizer, (recipe.seed, len(earlier)), ranks):
+    path = WidthPath(recipe.widths) if recipe.widths else None
+    for step in _fit(model, loss, batches, optimizer, (recipe.seed, len(earlier)), ranks, path):
         if not isfinite(step.loss):
             raise UsageError(
                 f"epoch {len(earlier)}: expected a finite loss, got {step.loss}; a smaller lr than {recipe.lr} may help"
             )
-        blend(average, model, keep_at(recipe.averaging, before + step.index), rows)
+        blend(average, model, keep_at(recipe.averaging, before + step.index, young=not recipe.start), rows)
         losses.append(step.loss)
     if rows:
         rows.catch_up_all()
@@ -311,12 +344,15 @@ def _fit(
     optimizer: Optimizer,
     seed: tuple[int, ...],
     ranks: Ranks,
+    path: WidthPath | None,
 ) -> Iterator[Step]:
-    """Train on whole batches, or on this rank's part of each."""
+    """Train on whole batches, or on this rank's part of each; at the widths of a path, if there is one."""
+    minimized: Loss = path.along(cast(NextItemLoss, loss)) if path else loss  # a recipe has widths or a teacher, not both
+    after = [path.hold_back] if path and path.widths.delay > 1 else []
     if ranks.size == 1:
-        return fit(model, loss, batches, optimizer, seed=seed)
+        return fit(model, minimized, batches, optimizer, seed=seed, after=after)
     shares = parts(iter(batches), ranks)
-    return fit(model, weighted(loss, ranks), shares, optimizer, seed=seed, share=add_gradients)
+    return fit(model, weighted(minimized, ranks), shares, optimizer, seed=seed, after=[add_gradients, *after])
 
 
 def _take_up(

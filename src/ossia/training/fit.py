@@ -8,7 +8,7 @@ training disturbs nobody else's randomness.
 What it does not do: epochs, validation, early stopping, checkpoints (`backbone.py`).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
@@ -59,7 +59,7 @@ def fit(
     optimizer: Optimizer,
     *,
     seed: tuple[int, ...],
-    share: Callable[[nn.Module], None] | None = None,
+    after: Sequence[Callable[[nn.Module], None]] = (),
 ) -> Iterator[Step]:
     """Take one optimizer step per batch and yield what happened; stop iterating to stop training.
 
@@ -69,7 +69,8 @@ def fit(
         batches: one epoch of them, on any device.
         optimizer: over the parameters that are to move.
         seed: the randomness of these steps, such as (seed, epoch).
-        share: called when the gradients are there, before the step: several processes add theirs up (`ranks.py`).
+        after: called one after the other when the gradients are there, before the step: several processes add theirs up
+            (`ranks.py`), a delayed update holds them back (`widths.py`).
 
     Yields:
         one `Step` per batch.
@@ -81,8 +82,8 @@ def fit(
             value = loss(model, batch.to(device), generator)
             optimizer.zero_grad(set_to_none=True)
             value.backward()  # type: ignore[no-untyped-call]
-        if share:
-            share(model)
+        for change in after:
+            change(model)
         optimizer.step()
         yield Step(index, value.item())
 

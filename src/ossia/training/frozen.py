@@ -36,7 +36,7 @@ class EventBatch:
     Attributes:
         histories: item rows, left-padded.
         targets: the item that came next.
-        profiles: dequantised int8 profiles of those histories.
+        profiles: dequantized int8 profiles of those histories.
         rows: the number of each event among all of them.
     """
 
@@ -63,7 +63,7 @@ class Events:
 
     Attributes:
         cases: histories and what came next.
-        profiles: dequantised int8 profiles, one per case, on the CPU.
+        profiles: dequantized int8 profiles, one per case, on the CPU.
         length: the newest events that the backbone reads of a history.
     """
 

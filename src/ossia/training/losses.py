@@ -18,7 +18,7 @@ What this does not do: weigh events, or know of users. `next_item_loss` is what 
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import log
-from typing import Literal, TypeAlias, cast
+from typing import Literal, NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float32, Int
@@ -26,14 +26,50 @@ from torch import Tensor
 from torch.nn import functional
 
 from ossia.backbones import Backbone
+from ossia.backbones.backbone import SlotJoint, plain
 from ossia.training.batches import Batch
 from ossia.types import ABSENT
 
 Hits: TypeAlias = tuple[Int[Tensor, " hits"], Int[Tensor, " hits"]]
 """The events and the draws of the pairs that must not count against each other."""
 
-NextItemLoss: TypeAlias = Callable[[Backbone, Batch, torch.Generator], Tensor]
-"""`(backbone, batch, generator) -> mean loss of the batch's events`, as `fit` calls it."""
+
+def as_they_are(rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
+    """Read item rows as they are.
+
+    Args:
+        rows: of the item table.
+
+    Returns:
+        the same.
+    """
+    return rows
+
+
+class Reading(NamedTuple):
+    """How a loss reads a backbone's weights: as they are, or rounded (`widths.py`).
+
+    Attributes:
+        slot: how adaptable weights are applied.
+        rows: what stands for the item rows that are scored. Rows of the history are read as they are: a device holds them at
+            8 bits.
+    """
+
+    slot: SlotJoint = plain
+    rows: Callable[[Tensor], Tensor] = as_they_are
+
+
+AS_TRAINED = Reading()
+
+
+@runtime_checkable
+class NextItemLoss(Protocol):
+    """`(backbone, batch, generator) -> mean loss of the batch's events`, as `fit` calls it."""
+
+    def __call__(self, backbone: Backbone, batch: Batch, generator: torch.Generator, reading: Reading = AS_TRAINED) -> Tensor:
+        """Compute the loss."""
+        ...
+
 
 FLOAT32_ITEMS = 1 << 16
 """Up to here a float32 tells the shares of items well enough apart."""
@@ -240,18 +276,20 @@ def next_item_loss(
         what `fit` minimizes.
     """
 
-    def full(backbone: Backbone, batch: Batch, _: torch.Generator) -> Tensor:
-        real = batch.inputs != ABSENT
-        states = backbone.encode(backbone.items(batch.inputs.clamp_min(0)), batch.positions, batch.pieces)
-        return full_softmax(states[real], batch.targets[real], backbone.items.weight)
+    def full(backbone: Backbone, batch: Batch, generator: torch.Generator, reading: Reading = AS_TRAINED) -> Tensor:  # noqa: ARG001
+        real, vectors = batch.inputs != ABSENT, backbone.items(batch.inputs.clamp_min(0))
+        states = backbone.encode(vectors, batch.positions, batch.pieces, slot=reading.slot)
+        return full_softmax(states[real], batch.targets[real], reading.rows(backbone.items.weight))
 
-    def sampled(backbone: Backbone, batch: Batch, generator: torch.Generator) -> Tensor:
+    def sampled(backbone: Backbone, batch: Batch, generator: torch.Generator, reading: Reading = AS_TRAINED) -> Tensor:
         real, drawn = batch.inputs != ABSENT, proposal.draw(negatives, generator)
         targets = batch.targets[real]
         # One lookup for all three: backward, each would fill a gradient as large as the item table.
         rows = backbone.items(torch.cat([batch.inputs.clamp_min(0).flatten(), targets, drawn]))
-        inputs, own, others = rows.split([batch.inputs.numel(), len(targets), negatives])
-        states = backbone.encode(inputs.view(*batch.inputs.shape, -1), batch.positions, batch.pieces)[real]
+        inputs, scored = rows.split([batch.inputs.numel(), len(targets) + negatives])
+        own, others = torch.split(reading.rows(scored), [len(targets), negatives])
+        vectors = inputs.view(*batch.inputs.shape, -1)
+        states = backbone.encode(vectors, batch.positions, batch.pieces, slot=reading.slot)[real]
         if kind == "bce":
             return bce(states, targets, drawn, own, others)
         if kind == "gbce":

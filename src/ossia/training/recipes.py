@@ -52,6 +52,27 @@ class Distillation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     weight: Annotated[float, Meta(gt=0, le=1)] = 0.5
 
 
+class Widths(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the slices of a base are trained to be good at once (`widths.py`).
+
+    Attributes:
+        alphabet: the widths that are trained, rising; one alone is ordinary training for that width.
+        draw: whose width is drawn: every `channel`'s and item row's; one for all at every `step`; or that one by what is left
+            to gain at it (`search`).
+        rows: whether item rows that are scored are rounded too.
+        delay: at the narrowest width, gradients of so many steps are averaged into one.
+        exploration: of `search`: how much a width that was seldom drawn counts.
+        scales: of the grid: `free` is what a device has, `exponent` a comparison (`quantization/fake.py`).
+    """
+
+    alphabet: Annotated[tuple[Literal[2, 4, 8], ...], Meta(min_length=1)] = (2, 4, 8)
+    draw: Literal["channel", "step", "search"] = "step"
+    rows: bool = True
+    delay: Size = 1
+    exploration: Annotated[float, Meta(ge=0, le=100)] = 3.0
+    scales: Literal["free", "exponent"] = "free"
+
+
 class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to train a backbone.
 
@@ -86,6 +107,8 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         refit: learn from the validation events too, for exactly `epochs` epochs; nothing is left to validate with.
         distillation: what is learned from a teacher beside the log; None without one.
         item_vectors: SHA-256 of the file of side vectors that item rows begin at; decided when training begins, empty without.
+        start: SHA-256 of the weights that training begins at, those of another run; decided then, empty without.
+        widths: how slices of fewer bits are trained along; None trains float32 alone.
     """
 
     backbone: Literal["sasrec", "caser", "gru4rec"] = "sasrec"
@@ -115,6 +138,8 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     refit: bool = False
     distillation: Distillation | None = None
     item_vectors: str = ""
+    start: str = ""
+    widths: Widths | None = None
 
     def resolve(self, items: int) -> "BackboneRecipe":
         """Check every setting and decide what was left open.
@@ -142,6 +167,8 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         check_device(recipe.device)
         if recipe.distillation and recipe.loss in ("bce", "gbce"):
             raise UsageError(f"recipe: expected a softmax loss to distill beside, got {recipe.loss}")
+        if recipe.widths:
+            _check_widths(recipe.widths, distilled=recipe.distillation is not None)
         loss, optimizer = recipe.loss, recipe.item_optimizer
         if loss == "auto":
             loss = "full_softmax" if items <= FULL_SOFTMAX_ITEMS else "sampled_softmax"
@@ -173,6 +200,16 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def window(self) -> int:
         """Events per training window, at the most."""
         return window_of(self.backbone, self.sizes["length"])
+
+
+def _check_widths(widths: Widths, *, distilled: bool) -> None:
+    """Refuse what does not go together."""
+    if list(widths.alphabet) != sorted(set(widths.alphabet)):
+        raise UsageError(f"recipe: expected widths.alphabet rising, such as [2,4,8], got {list(widths.alphabet)}")
+    if widths.delay > 1 and widths.draw == "channel":
+        raise UsageError("recipe: expected widths.delay 1 for widths by channel, where no step is a narrow one")
+    if distilled:
+        raise UsageError("recipe: expected widths without a distillation, got both")
 
 
 def window_of(kind: str, length: int) -> int:

@@ -24,7 +24,7 @@ import ossia
 from ossia.backbones import BACKBONES, Backbone
 from ossia.data import Dataset
 from ossia.errors import ArtifactError, UsageError
-from ossia.files import write_whole
+from ossia.files import sha256_file, write_whole
 from ossia.training.checkpoint import Epoch, read_tensors
 from ossia.training.fit import seeded
 from ossia.training.recipes import BackboneRecipe
@@ -152,6 +152,32 @@ def open_run(path: Path, data: Dataset, recipe: BackboneRecipe, *, resume: bool)
     if not (path / RECIPE).exists():  # killed between the two files, before anything was trained
         write_json(path / RECIPE, recipe)
     _refuse_differences(path, data, recipe)
+
+
+def with_start(recipe: BackboneRecipe, start: Run | None, data_hash: str) -> BackboneRecipe:
+    """Write down in a recipe at whose weights training begins.
+
+    Args:
+        recipe: resolved.
+        start: the run, if there is one.
+        data_hash: the data's identity.
+
+    Returns:
+        the recipe, which names the weights.
+
+    Raises:
+        UsageError: the run is of other sizes or data, or has seen the validation events that are still to choose by.
+    """
+    if start is None:
+        return msgspec.structs.replace(recipe, start="")
+    ours, theirs = ((each.backbone, each.dim, each.sizes) for each in (recipe, start.recipe))
+    if ours != theirs:
+        raise UsageError(f"start: expected a run of {ours}, got {theirs}")
+    if start.data_hash != data_hash:
+        raise UsageError(f"start: expected a run on data {data_hash[:12]}…, got one on {start.data_hash[:12]}…")
+    if start.recipe.refit and not recipe.refit:
+        raise UsageError(f"start: expected a run that has not seen validation events, got the refit {start.path}")
+    return msgspec.structs.replace(recipe, start=sha256_file(start.path / BEST))
 
 
 def add_session(path: Path, first_epoch: int) -> None:

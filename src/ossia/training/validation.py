@@ -45,18 +45,21 @@ def choose_cases(cases: Cases, most: int, seed: int) -> Cases:
     return Cases(Histories(items, offsets), cases.targets[chosen], cases.users[chosen])
 
 
-def validation_ranks(backbone: Backbone, cases: Cases) -> Int64[np.ndarray, " cases"]:
+def validation_ranks(
+    backbone: Backbone, cases: Cases, rows: Float[Tensor, "items dim"] | None = None
+) -> Int64[np.ndarray, " cases"]:
     """Rank every case's target in the whole catalog, seen items removed, ties against us.
 
     Args:
         backbone: is put into evaluation mode.
         cases: histories and what came next; users of similar length together are faster.
+        rows: the item rows that are scored; None: those that histories are read with.
 
     Returns:
         1-based ranks, in the order of the cases; a target that the history holds has the last.
     """
     backbone.eval()
-    vectors = backbone.items.weight.detach()
+    vectors = (backbone.items.weight if rows is None else rows).detach()
     users = max(1, min(CHUNK, len(cases), SCORES // len(vectors)))
     buffer = torch.empty(users, len(vectors), dtype=vectors.dtype, device=vectors.device)
     ranks = [

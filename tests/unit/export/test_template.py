@@ -14,7 +14,7 @@ from safetensors.numpy import load, load_file
 from ossia.adaptation import Adaptation, Base, Dense, encode_payload
 from ossia.cli import main
 from ossia.errors import ArtifactError, UsageError
-from ossia.export import own_tensors, write_own, write_template
+from ossia.export.template import own_tensors, write_own, write_template
 
 PAGE = Path(__file__).parents[3] / "docs" / "export.md"
 FEED = {"history": np.array([3, 1, 4]), "candidates": np.arange(10)}
@@ -151,7 +151,7 @@ def test_the_command_line_writes_both_and_says_what(base: Base, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("change", "code", "says"),
     [
-        ({"--format": "tflite"}, 2, "format: expected onnx, got 'tflite'"),
+        ({"--format": "tflite"}, 2, "format: expected onnx, litert or litert-int8, got 'tflite'"),
         ({"--payload": "other.bin"}, 5, "other.bin: base: expected a payload for base"),
         ({"--payload": "nowhere.bin"}, 4, "nowhere.bin: expected a payload"),
         ({"--template": "nowhere"}, 4, "nowhere"),
@@ -180,7 +180,8 @@ def test_the_python_of_the_page_runs_as_written(
     template: Path, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(template.parent)
-    (snippet,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    section = PAGE.read_text("utf-8").split("\n## ExecuTorch\n")[0]
+    (snippet,) = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     names: dict[str, object] = {}
     template.rename("template")
     try:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ossia.quantization.fake import all_widths, at_width
+from ossia.quantization.fake import all_widths, at_width, at_widths
 from ossia.quantization.grid import (
     Panel,
     fold,
@@ -62,6 +62,25 @@ def test_torch_fakes_exactly_what_numpy_holds_at_every_width(weight):
     for code in range(4):
         held = fold(grid, np.full(len(weight), code, np.uint8)).dequantize()
         assert np.array_equal(faked[code].view(np.uint32) << 1, held.view(np.uint32) << 1)  # bit for bit, but for the sign of 0
+
+
+@given(MATRICES, st.randoms(use_true_random=False))
+def test_a_mix_of_widths_is_each_channel_at_its_own(weight, random):
+    bits = torch.tensor([random.choice(WIDTHS[1:]) for _ in weight])
+    for scales in ("free", "exponent"):
+        mixed = at_widths(torch.from_numpy(weight), bits, scales)
+        for channel, width in enumerate(bits.tolist()):
+            assert torch.equal(mixed[channel], at_width(torch.from_numpy(weight[channel : channel + 1]), width, scales)[0])
+
+
+@given(MATRICES)
+def test_shared_exponents_are_powers_of_two_that_just_hold_the_channel(weight):
+    weight = weight[np.abs(weight).max(axis=1) > 1e-30]
+    for bits, unit in ((8, 1), (2, 32)):  # what a whole step is, in units of the master
+        faked = at_width(torch.from_numpy(weight), bits, "exponent").numpy().astype(np.float64)
+        step = 2.0 ** np.ceil(np.log2(np.abs(weight).max(axis=1).astype(np.float64) / 127) - 1e-9)[:, None]
+        assert np.array_equal(faked / (step * unit), np.round(faked / (step * unit)))
+        assert np.abs(faked - weight).max(initial=0.0) <= (step * (0.51 if bits == 8 else 32.51)).max(initial=0.0)
 
 
 def test_the_gradient_passes_straight_through_the_rounding_and_not_through_nothing():

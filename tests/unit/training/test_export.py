@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
@@ -37,3 +38,12 @@ def test_a_graph_of_other_weights_is_no_twin(graph: onnx.ModelProto) -> None:
     check_twin(Scaled(2.0), graph, {"profiles": 3})
     with pytest.raises(AssertionError, match="ONNX differs"):
         check_twin(Scaled(2.001), graph, {"profiles": 3})
+
+
+def test_softplus_is_exported_as_fast_operators_that_hold_from_the_least_number_to_the_largest() -> None:
+    fast = export_onnx(Scaled(1.0), {"profiles": 4}, "importance")
+    assert "Softplus" not in {node.op_type for node in onnx.load_from_string(fast).graph.node}
+    session = onnxruntime.InferenceSession(fast, providers=["CPUExecutionProvider"])
+    x = np.concatenate([np.linspace(-80, 80, 3999), [-1e30]]).astype(np.float32).reshape(-1, 4)
+    expected = np.logaddexp(0, x.astype(np.float64))
+    assert np.allclose(session.run(None, {"profiles": x})[0], expected, rtol=5e-7, atol=0)

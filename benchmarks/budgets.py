@@ -93,7 +93,9 @@ def imagine(base: Base, name: str) -> tuple[Personalizer, AbstractPersonalizer]:
         torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(0))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(export_onnx(made, dim), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        export_onnx(made, {"profiles": dim}, "importance"), options, providers=["CPUExecutionProvider"]
+    )
     manifest = PersonalizerManifest(
         method=name, base=base.id.hex(), profile_dim=dim, channels=base.channels, alphabet=(2, 4, 8), beta=0.0,
         temperature=1.0, recipe={}, data="", versions={}, validation={}, files={},

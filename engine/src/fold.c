@@ -19,26 +19,12 @@ static const uint8_t MASK[4] = {0, 0xc0, 0xf0, 0xff}, HALF[4] = {128, 32, 8, 0};
 
 float half_to_float(const uint8_t *at)
 {
-    uint32_t half = at[0] | at[1] << 8, sign = (half & 0x8000) << 16, rest = half & 0x7fff, bits = (rest << 13) + (112u << 23);
-    float value;
+    uint32_t half = at[0] | at[1] << 8, rest = half & 0x7fff, bits = (rest << 13) + (112u << 23), few;
+    float value = (float)(int32_t)rest * 0x1p-24f; /* below the smallest normal float16: whole steps of 2^-24 */
+    memcpy(&few, &value, sizeof few);
+    bits = (rest < 0x400 ? few : bits) | (half & 0x8000) << 16; /* chosen, not jumped to: signs are as good as random */
     memcpy(&value, &bits, sizeof value);
-    if (rest < 0x400) /* below the smallest normal float16: whole steps of 2^-24 */
-        value = (float)rest * 0x1p-24f;
-    return sign ? -value : value;
-}
-
-/* One number of a delta: left . right, added rank by rank, each product and each sum rounded to float32. */
-static float delta_at(const slot *s, const uint8_t *numbers, uint32_t rank, uint32_t channel, uint32_t input)
-{
-    if (!rank)
-        return half_to_float(numbers + 2 * ((size_t)channel * s->inputs + input));
-    const uint8_t *left = numbers + 2 * (size_t)channel * rank, *right = numbers + 2 * ((size_t)s->channels * rank + input);
-    float total = half_to_float(left) * half_to_float(right);
-    for (uint32_t r = 1; r < rank; r++) {
-        float product = half_to_float(left + 2 * r) * half_to_float(right + 2 * (size_t)r * s->inputs);
-        total += product;
-    }
-    return total;
+    return value;
 }
 
 typedef struct { /* a slot as its payload wants it */
@@ -50,36 +36,76 @@ typedef struct { /* a slot as its payload wants it */
 
 /* ---- W + D on the grid again ---- */
 
-static float sum_at(const recipe *r, uint32_t channel, uint32_t input)
+enum { RUN = 64 }; /* weights of a channel that are added up at a time: a row of floats may be more than a small stack holds */
+
+static void read_halves(const uint8_t *from, uint32_t count, float *to)
 {
-    const slot *s = r->slot;
-    float scale = s->scales[2 * pad_to(s->channels, 16) + channel];
-    float base = (float)(s->master[place_of(s, channel, input)] - 128) * scale;
-    return base + delta_at(s, r->numbers, r->rank, channel, input);
+    for (uint32_t i = 0; i < count; i++)
+        to[i] = half_to_float(from + 2 * i);
 }
 
-/* One channel of W + D: u = q + 128 into the panel `sum`; answers its scale at the width of `code`. The sum is taken twice
- * rather than kept: a row of floats is more than a small stack may hold. */
-static float requantize(const recipe *r, uint32_t channel, unsigned code, uint8_t *sum)
+/* Some numbers of a delta: left . right, added rank by rank, each product and each sum rounded to float32. */
+static void delta_of(const recipe *r, uint32_t channel, uint32_t first, uint32_t count, float *delta)
 {
     const slot *s = r->slot;
-    float top = 0;
-    for (uint32_t i = 0; i < s->inputs; i++) {
-        float w = sum_at(r, channel, i), size = w < 0 ? -w : w;
-        top = size > top ? size : top;
+    if (!r->rank)
+        read_halves(r->numbers + 2 * ((size_t)channel * s->inputs + first), count, delta);
+    for (uint32_t k = 0; k < r->rank; k++) {
+        float right[RUN], left = half_to_float(r->numbers + 2 * ((size_t)channel * r->rank + k));
+        read_halves(r->numbers + 2 * ((size_t)s->channels * r->rank + (size_t)k * s->inputs + first), count, right);
+        for (uint32_t i = 0; i < count; i++) {
+            float product = left * right[i];
+            delta[i] = k ? delta[i] + product : product;
+        }
+    }
+}
+
+/* Some weights of one channel of W + D. */
+static void sum_of(const recipe *r, uint32_t channel, uint32_t first, uint32_t count, float *sum)
+{
+    const slot *s = r->slot;
+    float scale = s->scales[2 * pad_to(s->channels, 16) + channel], delta[RUN];
+    const uint8_t *master = s->master + place_of(s, channel, first); /* first is a multiple of 4 */
+    delta_of(r, channel, first, count, delta);
+    for (uint32_t i = 0; i < count; i++) {
+        float base = (float)(master[i / 4 * 64 + i % 4] - 128) * scale;
+        sum[i] = base + delta[i];
+    }
+}
+
+/* One channel of W + D: u = q + 128 into the panel `out`; answers its scale at the width of `code`. The sum is taken twice
+ * rather than kept. */
+static float requantize(const recipe *r, uint32_t channel, unsigned code, uint8_t *out)
+{
+    const slot *s = r->slot;
+    float top = 0, sum[RUN];
+    for (uint32_t first = 0; first < s->inputs; first += RUN) {
+        uint32_t count = s->inputs - first < RUN ? s->inputs - first : RUN;
+        sum_of(r, channel, first, count, sum);
+        for (uint32_t i = 0; i < count; i++) {
+            float size = sum[i] < 0 ? -sum[i] : sum[i];
+            top = size > top ? size : top;
+        }
     }
     float scale = top / 127, divisor = scale > 0 ? scale : 1;
     int64_t qt = 0, tt = 0;
-    for (uint32_t i = 0; i < s->inputs; i++) {
-        int q = (int)round_to_grid(sum_at(r, channel, i) / divisor), t = ((q + 128) & MASK[code]) + HALF[code] - 128;
-        sum[place_of(s, channel, i)] = (uint8_t)(q + 128);
-        qt += q * t, tt += t * t;
+    for (uint32_t first = 0; first < s->inputs; first += RUN) {
+        uint32_t count = s->inputs - first < RUN ? s->inputs - first : RUN;
+        uint8_t *at = out + place_of(s, channel, first);
+        int32_t some_qt = 0, some_tt = 0;
+        sum_of(r, channel, first, count, sum);
+        for (uint32_t i = 0; i < count; i++) {
+            int q = (int)round_to_grid(sum[i] / divisor), t = ((q + 128) & MASK[code]) + HALF[code] - 128;
+            at[i / 4 * 64 + i % 4] = (uint8_t)(q + 128);
+            some_qt += q * t, some_tt += t * t;
+        }
+        qt += some_qt, tt += some_tt;
     }
     return code == 3 ? scale : code ? scale * ((float)qt / (float)tt) : 0;
 }
 
 /* A panel of W + D, written where the folded panel will be. */
-COLD static const uint8_t *add_delta(const recipe *r, uint8_t *sum, float *scale)
+static const uint8_t *add_delta(const recipe *r, uint8_t *sum, float *scale)
 {
     const slot *s = r->slot;
     memset(sum, 128, pad_to(s->channels, 16) * pad_to(s->inputs, 4));

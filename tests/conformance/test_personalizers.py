@@ -4,13 +4,14 @@ Traps that are known: generators kept in plain Python lists never train and neve
 control on users who are random (everybody's).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hidden_tensors import hidden_tensors
 from safetensors.torch import load, save
 from torch import nn
 
@@ -20,6 +21,7 @@ from ossia.data import Dataset, leave_one_out, synthetic
 from ossia.device.runtimes import RUNTIMES
 from ossia.evaluation import ndcg_at_k, target_ranks
 from ossia.personalizers import PERSONALIZERS, relaxed_slot, weights_at
+from ossia.personalizers.relaxed import soften, within_budget
 from ossia.service.personalizer import Personalizer
 from ossia.service.rankers import make_profiles
 from ossia.training import BackboneRecipe, publish, train_backbone
@@ -66,26 +68,6 @@ def next_item_loss(base: Base, recipe: PersonalizerRecipe, made: Any) -> torch.T
     return nn.functional.cross_entropy(frozen.logits(frozen.states(histories, steps)), targets)
 
 
-def hidden_tensors(module: nn.Module) -> Iterator[str]:
-    """Find tensors that a module holds but has not registered: in plain attributes, lists, tuples or dicts."""
-    registered = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
-    seen: set[int] = set()
-    pending: list[tuple[str, object]] = [("", module)]
-    while pending:
-        path, value = pending.pop()
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        if isinstance(value, torch.Tensor) and id(value) not in registered:
-            yield path
-        children = vars(value) if hasattr(value, "__dict__") and not isinstance(value, torch.Tensor | type) else {}
-        if isinstance(value, dict):
-            children = value
-        if isinstance(value, list | tuple | set):
-            children = dict(enumerate(value))
-        pending += [(f"{path}.{name}", child) for name, child in children.items()]
-
-
 def test_every_tensor_is_registered(base: Base, recipe: PersonalizerRecipe) -> None:
     assert list(hidden_tensors(make(base, recipe))) == []
 
@@ -118,6 +100,16 @@ def test_all_that_shapes_the_output_survives_save_and_load(base: Base, recipe: P
     assert (first.importance(profiles) != second.importance(profiles)).any()
     second.load_state_dict(load(save(first.state_dict())))
     assert torch.equal(first.importance(profiles), second.importance(profiles))
+
+
+def test_relaxed_masks_become_the_discrete_ones_as_the_temperature_falls(base: Base, recipe: PersonalizerRecipe) -> None:
+    made = make(base, recipe)
+    value, spend = made._offer(made.importance(draw_profiles(base, 5)), torch.full((5,), 3.0))
+    hard, threshold = within_budget(value, made.step_bits, spend)
+    assert torch.equal((soften(value, threshold, 1e-9) > 0.5), hard)
+    apart = (value.log() - threshold.log()[:, None, None]).abs() > 1e-4
+    torch.testing.assert_close(soften(value, threshold, 1e-6)[apart], hard.float()[apart])
+    assert (soften(value, threshold, 1.0) - hard.float()).abs().max() > 0.1
 
 
 def test_the_base_is_frozen(base: Base, recipe: PersonalizerRecipe) -> None:

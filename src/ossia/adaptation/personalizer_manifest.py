@@ -5,7 +5,14 @@
     constant.safetensors     `channels`, `rows`: the mean importance over users, for the control "same for all"
     history.jsonl            one line per epoch of training
 
-A personalizer belongs to one base: its importances speak of that base's channels. It is not part of the base's id.
+One that generates weights (`generated` says which) has instead
+
+    model.onnx               profiles, and `kept` (users × gates, 0 or 1) where blocks are chosen → numbers (users × numbers)
+    controller.onnx          where blocks are chosen: profiles, `share` (users × 1) of the blocks' cost that the device can
+                             afford → log_odds (users × gates) of keeping each block
+    constant.safetensors     `profile`: the mean profile over users
+
+A personalizer belongs to one base: it speaks of that base's channels, slots and gates. It is not part of the base's id.
 """
 
 from pathlib import Path
@@ -16,19 +23,34 @@ import msgspec
 from ossia.adaptation.manifests import FileEntry
 
 MODEL: Final = "model.onnx"
+CONTROLLER: Final = "controller.onnx"
 CONSTANT: Final = "constant.safetensors"
 HISTORY: Final = "history.jsonl"
+
+
+class Generated(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a personalizer generates; how its numbers are laid out is `delta_layout`.
+
+    Attributes:
+        slots: names of those that have a delta, in wire order.
+        rank: of every delta; 0: dense.
+        gates: whether it also chooses which blocks run.
+    """
+
+    slots: tuple[str, ...]
+    rank: int
+    gates: bool
 
 
 class PersonalizerManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`manifest.json` of a personalizer.
 
     Attributes:
-        method: how importance is computed, such as `chord`.
+        method: how answers are computed, such as `chord`.
         base: id of the base that it was trained on, 64 hexadecimal digits.
         profile_dim: length of a profile.
-        channels: how many importances it answers with.
-        alphabet: widths that a channel may have.
+        channels: how many channels the base has.
+        alphabet: widths that a channel may have; none where widths are not chosen.
         beta: weight of log popularity in the importance of rows, chosen on validation.
         temperature: what a score is divided by to become a log-probability, fitted on validation.
         recipe: the resolved settings of its training, seeds included.
@@ -36,6 +58,7 @@ class PersonalizerManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
         versions: of everything that could change the result.
         validation: what was measured on the validation cases, such as `own_log_likelihood`.
         files: every other file of the folder.
+        generated: what it generates; None: importance of channels.
     """
 
     method: str
@@ -50,6 +73,7 @@ class PersonalizerManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     versions: dict[str, str]
     validation: dict[str, float]
     files: dict[str, FileEntry]
+    generated: Generated | None = None
     kind: Literal["ossia-personalizer"] = "ossia-personalizer"
     version: Literal[1] = 1
 

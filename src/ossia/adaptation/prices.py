@@ -6,6 +6,7 @@ weights; beside them a channel in use has 4 bytes of scale and 4 of bias, a row 
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -13,6 +14,7 @@ from jaxtyping import Float64, Int64, UInt8
 
 from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.base import Base
+from ossia.errors import ArtifactError
 from ossia.quantization.grid import plane_bytes
 from ossia.types import WIDTHS
 
@@ -42,6 +44,26 @@ class CostTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gates_us: dict[str, float]
     row_us: float
     channels_us: dict[str, float] = {}
+
+    @classmethod
+    def load(cls, path: Path) -> "CostTable":
+        """Read what `ossia bench engine BASE --cost-table FILE` wrote.
+
+        Args:
+            path: the file.
+
+        Returns:
+            the table.
+
+        Raises:
+            ArtifactError: the file is missing, or no cost table.
+        """
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except OSError as error:
+            raise ArtifactError(f"{path}: expected a cost table, got {error.strerror or error}") from error
+        except msgspec.MsgspecError as error:
+            raise ArtifactError(f"{path}: expected a cost table, got: {error}") from error
 
 
 @dataclass(frozen=True, eq=False)

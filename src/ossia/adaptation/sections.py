@@ -105,7 +105,7 @@ def encode_delta(base: Base, adaptation: Adaptation) -> bytes:
     rank = ranks.pop()
     there = np.array([slot.name in deltas for slot in base.manifest.slots], np.uint8)
     parts = [array for slot in slots for array in _arrays(deltas[slot.name])]
-    shapes = [shape for slot in slots for shape in _shapes(slot, rank)]
+    shapes = [shape for slot in slots for shape in delta_shapes(slot, rank)]
     if [part.shape for part in parts] != shapes or not all(np.isfinite(part).all() for part in parts):
         raise PayloadError(f"delta: expected finite numbers of shapes {shapes}, got {[part.shape for part in parts]}")
     numbers = b"".join(part.astype("<f2").tobytes() for part in parts)
@@ -195,6 +195,19 @@ def decode_table(base: Base, table_id: bytes, reader: Reader) -> UInt8[np.ndarra
     return codes
 
 
+def delta_shapes(slot: Slot, rank: int) -> list[tuple[int, int]]:
+    """Return the shapes that a slot's delta has on the wire.
+
+    Args:
+        slot: the slot.
+        rank: of the delta; 0: dense.
+
+    Returns:
+        rows and columns of each of its arrays.
+    """
+    return [(slot.channels, rank), (rank, slot.inputs)] if rank else [(slot.channels, slot.inputs)]
+
+
 def _rank(delta: Delta) -> int:
     """Return a delta's rank, 0 for a dense one."""
     return delta.left.shape[1] if isinstance(delta, LowRank) else 0
@@ -205,15 +218,10 @@ def _arrays(delta: Delta) -> tuple[np.ndarray, ...]:
     return (delta.left, delta.right) if isinstance(delta, LowRank) else (delta.matrix,)
 
 
-def _shapes(slot: Slot, rank: int) -> list[tuple[int, int]]:
-    """Return the shapes that a slot's delta of this rank has on the wire."""
-    return [(slot.channels, rank), (rank, slot.inputs)] if rank else [(slot.channels, slot.inputs)]
-
-
 def _read_delta(slot: Slot, rank: int, reader: Reader) -> Delta:
     """Read one slot's numbers."""
     parts = []
-    for shape in _shapes(slot, rank):
+    for shape in delta_shapes(slot, rank):
         numbers = np.frombuffer(reader.take(2 * shape[0] * shape[1], f"delta {slot.name}"), "<f2").astype(np.float16)
         if not np.isfinite(numbers).all():
             raise PayloadError(f"delta {slot.name}: expected finite numbers, got one that is not")

@@ -6,17 +6,20 @@ from typing import Annotated
 
 import typer
 
+from ossia.adaptation.allocate import Device
 from ossia.adaptation.base import Base
 from ossia.adaptation.cost import costs
 from ossia.adaptation.payload import encode_payload
+from ossia.adaptation.prices import CostTable
 from ossia.adaptation.profile import decode_profile
 from ossia.cli.ids import parse_device_id
-from ossia.cli.options import ANY_DEVICE_HEX, BaseArgument, BudgetOption, DeviceIdOption, JsonOption
+from ossia.cli.options import ANY_DEVICE_HEX, BaseArgument, BudgetOption, CostTableOption, DeviceIdOption, JsonOption
 from ossia.cli.output import answer, count
 from ossia.errors import ArtifactError, PayloadError
 from ossia.files import write_whole
+from ossia.service.generator import load_personalizer
 from ossia.service.keychain import NOBODY, load_signer
-from ossia.service.personalizer import Personalizer
+from ossia.service.personalizer import FRESH
 from ossia.types import Budget, Profile
 
 DAY_S = 24 * 60 * 60
@@ -27,8 +30,11 @@ def personalize(
     base: BaseArgument,
     profile: Annotated[Path, typer.Option("--profile", metavar="F", help="From `profile`.")],
     out: Annotated[Path, typer.Option("--out", metavar="PAYLOAD", help="Where to write the payload.")],
-    personalizer: Annotated[str, typer.Option("--personalizer", metavar="NAME", help="One of the base's.")] = "chord",
+    personalizer: Annotated[
+        str, typer.Option("--personalizer", metavar="NAME", help="One of the base's, or two: NAME+NAME.")
+    ] = "chord",
     budget: BudgetOption = "",
+    cost_table: CostTableOption = None,
     device_id: DeviceIdOption = ANY_DEVICE_HEX,
     sequence: Annotated[
         int, typer.Option("--sequence", min=1, max=2**64 - 1, help="Grows with every payload of a device.")
@@ -40,13 +46,16 @@ def personalize(
     """Make one user's version of the base: profile and budget in, payload out, signed with the newest key of --keys.
 
     Example: ossia personalize base --profile profile.bin --budget weight_bytes=60000 --keys keys --out payload.bin
+
+    Example: ossia personalize base --profile p.bin --personalizer forward-ofa --budget latency_us=40 --cost-table F --out out
     """
     limits, device = Budget.parse(budget), parse_device_id(device_id)
     loaded = Base.load(base)
     user = _read_profile(profile, loaded.manifest.shape["dim"])
     now = int(time.time())
     signer = NOBODY if keys is None else load_signer(keys, now)
-    adaptation = Personalizer.load(loaded, personalizer).personalize(user, limits, signed=keys is not None)
+    answers, device_costs = load_personalizer(loaded, personalizer), read_costs(cost_table)
+    adaptation = answers.personalize(user, limits, device=device_costs, signed=keys is not None)
     data = encode_payload(
         loaded,
         adaptation,
@@ -58,11 +67,23 @@ def personalize(
         sign=signer.sign,
     )
     write_whole(out, data)
-    priced = costs(loaded, adaptation, signed=keys is not None)
+    priced = costs(loaded, adaptation, cost_table=device_costs.cost_table, signed=keys is not None)
     result = {"payload": out, "payload_bytes": len(data), "costs": priced, "sequence": sequence, "issued": now}
     result["key"] = None if keys is None else f"{signer.key_id:08x}"
     kept = f"on the device {count(priced.weight_bytes, 'weight byte')}, {count(priced.table_bytes, 'table byte')}"
     answer(result, [f"{out}: {count(len(data), 'byte')}; {kept}"], as_json=as_json)
+
+
+def read_costs(cost_table: Path | None) -> Device:
+    """Describe the device to the allocator: it holds the base and the table, and is as fast as measured.
+
+    Args:
+        cost_table: a file; None: nothing was measured.
+
+    Returns:
+        the device.
+    """
+    return FRESH if cost_table is None else Device(cost_table=CostTable.load(cost_table))
 
 
 def _read_profile(path: Path, dim: int) -> Profile:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ossia.cli.learn import RUN_FILE
-from ossia.cli.options import BudgetOption, JsonOption, RuntimeOption
+from ossia.cli.options import BudgetOption, CostTableOption, JsonOption, RuntimeOption
 from ossia.cli.output import answer, say, watch
 from ossia.errors import UsageError
 
@@ -32,6 +32,7 @@ def evaluate(
     run: Annotated[Path | None, typer.Option("--run", help="Beside a base: its backbone in float32, from `train`.")] = None,
     personalizer: Annotated[str | None, typer.Option("--personalizer", metavar="NAME", help="Add personal rows.")] = None,
     budget: BudgetOption = "",
+    cost_table: CostTableOption = None,
     candidates: Annotated[
         Path | None,
         typer.Option("--candidates", metavar="FILE", help="Rank given lists instead: lines of a user's id, then item ids."),
@@ -49,7 +50,7 @@ def evaluate(
 ) -> None:
     """Rank the whole catalog for every held-out event: a base on the device's own path, or a run in float32, beside baselines.
 
-    Without --budget, personal codes get the weight bytes of about three bits a channel.
+    Without --budget, personal codes get the weight bytes of about three bits a channel, generated weights have no limit.
 
     Example: ossia evaluate base --data data --run run --personalizer chord --budget weight_bytes=48000
 
@@ -82,7 +83,7 @@ def evaluate(
         () if candidates is None else (Contender("the order given", "baseline", GivenOrder()),),
         baselines(split, dataset.items),
         () if trained is None else (_trained(trained),),
-        () if loaded is None else _of_base(loaded, task.cases, personalizer, budget, seed, runtime),
+        () if loaded is None else _of_base(loaded, task.cases, personalizer, (budget, cost_table), seed, runtime),
     )
     steps = judge_all(
         contenders, task.cases, dataset.items, remove_seen=not keep_seen, lists=task.lists, protocol=task.protocol
@@ -122,20 +123,27 @@ def _load(path: Path, data: Path, dataset: "ossia.data.Dataset") -> "ossia.adapt
 
 
 def _of_base(
-    base: "ossia.adaptation.Base", cases: "ossia.data.Cases", personalizer: str | None, budget: str, seed: int, runtime: str
+    base: "ossia.adaptation.Base",
+    cases: "ossia.data.Cases",
+    personalizer: str | None,
+    afforded: tuple[str, Path | None],
+    seed: int,
+    runtime: str,
 ) -> Iterator["ossia.service.contenders.Contender"]:
     """Make a base's rows at one width, and the personal ones with their controls; what is wrong is said before any work."""
-    from ossia.service.contenders import personal, possible_catalogs, three_bits, uniform
-    from ossia.service.personalizer import Personalizer
+    from ossia.cli.cloud import read_costs
+    from ossia.service.contenders import personal, possible_catalogs, uniform, usual_budget
+    from ossia.service.generator import load_personalizer
     from ossia.types import Budget
 
     if personalizer is None:
         return uniform(base, runtime=runtime)
-    loaded = Personalizer.load(base, personalizer)
-    limits = Budget.parse(budget) if budget else three_bits(base)
+    loaded = load_personalizer(base, personalizer)
+    budget, cost_table = afforded
+    limits = Budget.parse(budget) if budget else usual_budget(loaded)
     return chain(
         uniform(base, runtime=runtime),
-        personal(base, loaded, cases, limits, seed=seed, runtime=runtime),
+        personal(base, loaded, cases, limits, device=read_costs(cost_table), seed=seed, runtime=runtime),
         possible_catalogs(base, loaded, cases, runtime=runtime, say=lambda text: say(f"evaluate: {text}")),
     )
 

@@ -71,7 +71,7 @@ def train(
     backbone: Annotated[str, typer.Option("--backbone", help="What to train: sasrec, caser or gru4rec.")] = "sasrec",
     base: Annotated[Path | None, typer.Option("--base", help="Train a personalizer on this frozen base.")] = None,
     personalizer: Annotated[
-        str | None, typer.Option("--personalizer", metavar="NAME", help="With --base: chord or ridge.")
+        str | None, typer.Option("--personalizer", metavar="NAME", help="With --base: chord, ridge or duet.")
     ] = None,
     teacher: Annotated[
         Path | None, typer.Option("--teacher", metavar="RUN", help="Distill: learn from this run's rankings as well.")
@@ -112,6 +112,8 @@ def train(
     Example: ossia train data --base base --personalizer chord --out base
 
     Example: ossia train data --base base --personalizer ridge --set learn=sensitivities --out base
+
+    Example: ossia train data --base base --personalizer duet --set rank=2 --out base
     """
     from ossia.data import Dataset
 
@@ -197,18 +199,22 @@ def _train_personalizer(
     dataset: "ossia.data.Dataset", base: Path, out: Path, wanted: dict[str, object], restart: bool, as_json: bool
 ) -> None:
     """Train a personalizer into its base's folder and say how it went."""
-    from ossia.training.personalizer import PersonalizerRecipe, train_personalizer
+    from ossia.personalizers import GENERATORS
+    from ossia.training.personalizer import GeneratorRecipe, PersonalizerRecipe, train_personalizer
 
     if out.resolve() != base.resolve():
         raise UsageError(f"--out: expected the base itself, {base}, into which a personalizer goes; got {out}")
-    recipe, loaded = make_recipe(PersonalizerRecipe, wanted), Base.load(base)
+    kind: type[PersonalizerRecipe | GeneratorRecipe] = PersonalizerRecipe
+    if wanted["personalizer"] in GENERATORS:
+        kind = GeneratorRecipe
+    recipe, loaded = make_recipe(kind, wanted), Base.load(base)
     folder = personalizer_folder(base, recipe.name or recipe.personalizer)
     steps = train_personalizer(dataset, loaded, recipe, out, resume=not restart)
     _follow(steps, recipe.most_epochs, f"train {recipe.personalizer}", 0)
     _, manifest = read_manifest(folder / MANIFEST, PersonalizerManifest)
     own, another = (manifest.validation[f"{whose}_log_likelihood"] for whose in ("own", "another"))
     result = {"personalizer": folder, "manifest": manifest}
-    line = f"{folder}: validation log-likelihood {own:.4f} with a user's own codes, {another:.4f} with another user's"
+    line = f"{folder}: validation log-likelihood {own:.4f} with a user's own answer, {another:.4f} with another user's"
     answer(result, [line], as_json=as_json)
 
 

@@ -22,6 +22,9 @@ BudgetOption: TypeAlias = Annotated[
         help="What the device can afford: weight_bytes=…,table_bytes=…,download_bytes=…,latency_us=…; any of them.",
     ),
 ]
+CostTableOption: TypeAlias = Annotated[
+    Path | None, typer.Option("--cost-table", metavar="F", help="From `bench engine --cost-table F`; latency_us needs it.")
+]
 TrustOption: TypeAlias = Annotated[
     Path | None, typer.Option("--trust", metavar="FILE", help="keys.json from `keys make`: whose signature is accepted.")
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ossia.cli.learn import INTERRUPTED
+from ossia.cli.learn import INTERRUPTED, SettingOption, make_recipe, parse_settings
 from ossia.cli.options import DataArgument, JsonOption
 from ossia.cli.output import answer, say, watch
 
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     import rich.table
 
     import ossia.studies.chord_verdict
+    import ossia.studies.forward_ofa_verdict
     import ossia.studies.widths
 
 ROWS_A_POINT, ROWS_A_RUN = 13, 6
+ROWS_A_SHARE = 19
 
 study = typer.Typer(help="Compare methods on several trained runs, each row beside what it must beat.", no_args_is_help=True)
 
@@ -70,6 +72,52 @@ def chord(
     for verdict in verdicts:
         write_page(out / f"chord-{verdict.point}.html", verdict, data.resolve().name, provenance)
     lines = [line for verdict in verdicts for line in _lines(verdict)]
+    answer({"verdicts": verdicts, "provenance": provenance}, lines, as_json=as_json)
+
+
+@study.command("forward-ofa")
+def forward_ofa(
+    data: DataArgument,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Bases, networks, rows and pages; resumable.")],
+    runs: Annotated[
+        list[Path], typer.Option("--run", metavar="RUN", help="A run of `train` on DATA; repeat it for several seeds.")
+    ],
+    shares: Annotated[
+        list[float] | None,
+        typer.Option("--share", metavar="SHARE", help="Of the blocks' cost that a device can afford; repeatable: .5 and 1."),
+    ] = None,
+    cases: Annotated[int | None, typer.Option("--cases", min=2, help="Draw this many test users: a quick look.")] = None,
+    settings: SettingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Are a structure and weights of one's own worth it, and which part of Forward-OFA does it? A table and page per share.
+
+    Publishes each run, trains Forward-OFA and each version without one of its parts on validation events, judges each row once
+    on all test events, and pools the runs. Typed again, it goes on where it stopped.
+
+    Example: ossia study forward-ofa data --run run0 --run run1 --share .5 --share 1 --set rank=2 --out study
+    """
+    from ossia.data import Dataset
+    from ossia.service.provenance import make_provenance
+    from ossia.studies.forward_ofa import study as judge
+    from ossia.studies.forward_ofa_verdict import conclude, write_page
+    from ossia.training.generator_recipe import GeneratorRecipe
+
+    dataset, wanted = Dataset.load(data), shares or [0.5, 1.0]
+    recipe = make_recipe(GeneratorRecipe, {"personalizer": "forward-ofa"} | parse_settings(settings or []))
+    total = len(runs) * (2 + ROWS_A_SHARE * len(wanted))
+    try:
+        for _ in watch(judge(dataset, runs, wanted, out, recipe, cases=cases), total, "study forward-ofa", str):
+            pass
+    except KeyboardInterrupt:
+        say(f"study forward-ofa: every row that was judged is in {out}; run again to resume")
+        raise typer.Exit(INTERRUPTED) from None
+    verdicts = [conclude(dataset, out, [run.resolve().name for run in runs], share) for share in wanted]
+    command = shlex.join(["ossia", *sys.argv[1:]])
+    provenance = make_provenance(command, seeds=(recipe.seed,), data=data.resolve().name, data_hash=dataset.hash)
+    for verdict in verdicts:
+        write_page(out / f"forward-ofa-{verdict.share:g}.html", verdict, data.resolve().name, provenance)
+    lines = [line for verdict in verdicts for line in _ofa_lines(verdict)]
     answer({"verdicts": verdicts, "provenance": provenance}, lines, as_json=as_json)
 
 
@@ -180,11 +228,32 @@ def _share_cells(against: "ossia.studies.widths.Against") -> tuple[str, str, str
 
 def _lines(verdict: "ossia.studies.chord_verdict.Verdict") -> "list[str | rich.table.Table]":
     """Say it for people: the rows, and what own widths gain."""
+    spreads = [
+        f"{name}: entropy {spread.entropy:.3f} bits a channel, {spread.distance:.1%} of channels differ between users, "
+        f"{spread.churn:.1%} change with an event"
+        for name, spread in verdict.spreads.items()
+    ]
+    return [*_tables(verdict, f"{verdict.point} bits"), *spreads]
+
+
+def _ofa_lines(verdict: "ossia.studies.forward_ofa_verdict.Verdict") -> "list[str | rich.table.Table]":
+    """Say it for people: the rows, what own payloads gain, what structures cost, and how gradients agree."""
+    spent = [f"{name}: {each.share:.0%} of the cost runs, {each.structures} structures" for name, each in verdict.spent.items()]
+    conflict = [
+        f"{each.layer}, {each.network}: cosine {each.cosine:.2f}, {each.opposed:.0%} below 0" for each in verdict.conflict
+    ]
+    return [*_tables(verdict, f"{verdict.share:.0%} of the cost"), *spent, *conflict]
+
+
+def _tables(
+    verdict: "ossia.studies.chord_verdict.Verdict | ossia.studies.forward_ofa_verdict.Verdict", title: str
+) -> "list[str | rich.table.Table]":
+    """Tabulate rows and differences."""
     from rich.table import Table
 
     from ossia.evaluation.table import comparison_cells, likelihood_cell
 
-    table = Table(title=f"{verdict.point} bits, {len(verdict.runs)} run(s)", title_justify="left", header_style="bold")
+    table = Table(title=f"{title}, {len(verdict.runs)} run(s)", title_justify="left", header_style="bold")
     for place, head in enumerate(("", "NDCG@10", "95 %", "HR@10", "log-likelihood")):
         table.add_column(head, justify="right" if place else "left", no_wrap=True)
     for row in verdict.rows:
@@ -198,9 +267,4 @@ def _lines(verdict: "ossia.studies.chord_verdict.Verdict") -> "list[str | rich.t
         gaps.add_column(head, justify="right" if place > 1 else "left", no_wrap=True)
     for each in verdict.comparisons:
         gaps.add_row(*comparison_cells(each), likelihood_cell(each))
-    spreads = [
-        f"{name}: entropy {spread.entropy:.3f} bits a channel, {spread.distance:.1%} of channels differ between users, "
-        f"{spread.churn:.1%} change with an event"
-        for name, spread in verdict.spreads.items()
-    ]
-    return [table, gaps, *spreads]
+    return [table, gaps]

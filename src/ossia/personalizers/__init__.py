@@ -7,12 +7,22 @@ A personalizer (`personalizer.py`) is a `torch.nn.Module` on the slots of a froz
 
 chord    three-level hypernetworks
 ridge    linear in random features of the profile; its training is a linear solve
+
+A generator (`generator.py`) has another answer, the weights themselves:
+
+    numbers(profiles, kept) -> users × numbers               of a delta; `adaptation.delta_layout` says which go where
+
+duet           the head of the network
+forward-ofa    which blocks run, and what is added to them
 """
 
 from collections.abc import Mapping
 from typing import Final
 
 from ossia.personalizers.chord import Chord
+from ossia.personalizers.duet import Duet
+from ossia.personalizers.forward_ofa import ForwardOfa
+from ossia.personalizers.generator import AbstractGenerator
 from ossia.personalizers.personalizer import AbstractPersonalizer
 from ossia.personalizers.relaxed import relaxed_slot, steps_to_codes, weights_at
 from ossia.personalizers.ridge import Ridge
@@ -20,4 +30,18 @@ from ossia.personalizers.ridge import Ridge
 PERSONALIZERS: Final[Mapping[str, type[Chord] | type[Ridge]]] = {"chord": Chord, "ridge": Ridge}
 """Every personalizer, by the name that recipes and manifests use; `settings` names what it takes from a recipe."""
 
-__all__ = ["PERSONALIZERS", "AbstractPersonalizer", "Chord", "Ridge", "relaxed_slot", "steps_to_codes", "weights_at"]
+GENERATORS: Final[Mapping[str, type[Duet] | type[ForwardOfa]]] = {"duet": Duet, "forward-ofa": ForwardOfa}
+"""Every personalizer that generates weights, by the same kind of name."""
+
+__all__ = [
+    "GENERATORS",
+    "PERSONALIZERS",
+    "AbstractGenerator",
+    "AbstractPersonalizer",
+    "Chord",
+    "Duet",
+    "Ridge",
+    "relaxed_slot",
+    "steps_to_codes",
+    "weights_at",
+]

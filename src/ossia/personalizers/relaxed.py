@@ -97,8 +97,24 @@ def straight_through(
         masks that are exactly 0 or 1 forward.
     """
     hard, threshold = within_budget(value.detach(), bits, spend)
-    soft = torch.sigmoid((value.log() - threshold.log()[:, None, None]) / temperature)
+    soft = soften(value, threshold, temperature)
     return hard + (soft - soft.detach())  # this order is exact: the bracket is 0, not merely small
+
+
+def soften(
+    value: Float[Tensor, "users steps channels"], threshold: Float[Tensor, " users"], temperature: float
+) -> Float[Tensor, "users steps channels"]:
+    """Relax a cut: σ((log value − log λ) / τ), which is the cut itself as τ → 0.
+
+    Args:
+        value: what a step is worth per bit, above 0.
+        threshold: λ of each user.
+        temperature: τ, in nats of value.
+
+    Returns:
+        between 0 and 1.
+    """
+    return torch.sigmoid((value.log() - threshold.log()[:, None, None]) / temperature)
 
 
 def steps_to_codes(steps: Float[Tensor, "users steps channels"], codes: Sequence[int]) -> Int[Tensor, "users channels"]:

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from ossia.adaptation.adaptation import Adaptation
-from ossia.adaptation.allocate import Importance, allocate
+from ossia.adaptation.allocate import Device, Importance, allocate
 from ossia.adaptation.base import Base
 from ossia.adaptation.cost import costs
 from ossia.data.splits import Cases, Split, item_counts
@@ -31,7 +31,8 @@ from ossia.evaluation.baselines import MarkovBigram, Popularity, recent_counts
 from ossia.evaluation.controls import another_user
 from ossia.evaluation.item_knn import ItemKNN
 from ossia.evaluation.table import Family
-from ossia.service.personalizer import Personalizer
+from ossia.service.generator import Generator
+from ossia.service.personalizer import FRESH, Personalizer
 from ossia.service.rankers import Delivery, deliver, make_profiles, receive, unpack
 from ossia.types import WIDTHS, Budget, Profile, Ranker
 
@@ -94,36 +95,45 @@ def uniform(base: Base, *, runtime: str = "numpy") -> Iterator[Contender]:
 
 
 def personal(
-    base: Base, personalizer: Personalizer, cases: Cases, budget: Budget, *, seed: int = 0, runtime: str = "numpy"
+    base: Base,
+    personalizer: Personalizer | Generator,
+    cases: Cases,
+    budget: Budget,
+    *,
+    device: Device = FRESH,
+    seed: int = 0,
+    runtime: str = "numpy",
 ) -> Iterator[Contender]:
-    """Make personal codes and what they must beat, all within the same budget.
+    """Make personal codes, or weights, and what they must beat, all within the same budget.
 
     Args:
         base: the base.
         personalizer: what answers profiles.
         cases: what will be judged; case i's device is number i.
         budget: of every device.
+        device: what is on every device, and how fast it is.
         seed: of who gets whose codes.
         runtime: a name in `ossia.device.runtimes.RUNTIMES`.
 
     Yields:
-        personal codes, constant codes, another user's codes (with at least two cases).
+        personal, constant and another user's codes, or weights; the last with at least two cases.
 
     Raises:
         BudgetError: the budget is below the base's floor.
     """
     profiles = make_profiles(base, cases.histories, runtime=runtime)
-    own = deliver(base, _answers(personalizer, profiles, budget))
-    yield _delivered("personal codes", "personal", base, own, runtime)
-    same = deliver(base, [personalizer.personalize_nobody(budget)])
-    yield _delivered("constant codes", "control", base, same.to(np.zeros(len(cases), int)), runtime)
+    own = deliver(base, _answers(personalizer, profiles, budget, device))
+    what = "codes" if isinstance(personalizer, Personalizer) else "weights"
+    yield _delivered(f"personal {what}", "personal", base, own, runtime)
+    same = deliver(base, [personalizer.personalize_nobody(budget, device=device)])
+    yield _delivered(f"constant {what}", "control", base, same.to(np.zeros(len(cases), int)), runtime)
     if len(cases) > 1:
         swapped = own.to(another_user(len(cases), seed=seed))
-        yield _delivered("another user's codes", "control", base, swapped, runtime)
+        yield _delivered(f"another user's {what}", "control", base, swapped, runtime)
 
 
 def catalogs(
-    base: Base, personalizer: Personalizer, cases: Cases, share: float, *, runtime: str = "numpy"
+    base: Base, personalizer: Personalizer | Generator, cases: Cases, share: float, *, runtime: str = "numpy"
 ) -> Iterator[Contender]:
     """Make the personal catalog at a share of the table's bytes, and popular rows at the same bytes.
 
@@ -151,7 +161,7 @@ def catalogs(
 
 def possible_catalogs(
     base: Base,
-    personalizer: Personalizer,
+    personalizer: Personalizer | Generator,
     cases: Cases,
     *,
     shares: Sequence[float] = SHARES,
@@ -204,6 +214,19 @@ def three_bits(base: Base) -> Budget:
     return Budget(weight_bytes=float((low + high) // 2))
 
 
+def usual_budget(personalizer: Personalizer | Generator) -> Budget:
+    """Choose the budget at which a personalizer is judged where nobody says another.
+
+    Args:
+        personalizer: what answers.
+
+    Returns:
+        about three bits a channel for codes; no limit for generated weights.
+    """
+    chooses_widths = isinstance(personalizer, Personalizer) or personalizer.codes is not None
+    return three_bits(personalizer.base) if chooses_widths else Budget()
+
+
 def draw_cases(cases: Cases, most: int | None, *, seed: int = 0) -> Cases:
     """Draw some cases, for a quick look at a large log; the draw does not depend on who ranks.
 
@@ -227,11 +250,13 @@ def _delivered(name: str, family: Family, base: Base, sent: Delivery, runtime: s
     return Contender(name, family, receive(base, sent, runtime=runtime), sent.rest_bytes, sent)
 
 
-def _answers(personalizer: Personalizer, profiles: Sequence[Profile], budget: Budget) -> Iterator[Adaptation]:
+def _answers(
+    personalizer: Personalizer | Generator, profiles: Sequence[Profile], budget: Budget, device: Device = FRESH
+) -> Iterator[Adaptation]:
     """Ask for everybody, some at a time: adaptations as arrays are much larger than as payloads."""
     for start in range(0, len(profiles), BATCH):
         batch = profiles[start : start + BATCH]
-        yield from personalizer.personalize_many(batch, [budget] * len(batch))
+        yield from personalizer.personalize_many(batch, [budget] * len(batch), devices=[device] * len(batch))
 
 
 def _prior(base: Base) -> Float32[np.ndarray, " rows"]:

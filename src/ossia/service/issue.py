@@ -11,22 +11,22 @@ bytes do not depend on it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int32
 
 from ossia.adaptation.adaptation import Adaptation
-from ossia.adaptation.allocate import Plan
+from ossia.adaptation.allocate import Device
 from ossia.adaptation.base import Base
 from ossia.adaptation.payload import encode_payload
 from ossia.adaptation.request import Ask, Reply
 from ossia.device.ranking import top_k
-from ossia.errors import BudgetError, OssiaError, PayloadError
+from ossia.errors import BudgetError, PayloadError
 from ossia.service.faults import RequestError, unauthorized
 from ossia.service.keychain import Signer
-from ossia.service.personalizer import Personalizer
 from ossia.service.store import Store
-from ossia.types import Profile
+from ossia.types import Budget, Profile
 
 PATIENCE_S = 10.0  # for a commit; a disk that takes longer is broken, and the batch's deadline is long over
 
@@ -48,6 +48,41 @@ class Order:
     block: frozenset[int] = frozenset()
 
 
+@runtime_checkable
+class Answerer(Protocol):
+    """What chooses adaptations: a personalizer of codes, or one that generates weights. A plan is its own business."""
+
+    @property
+    def base(self) -> Base:
+        """The base that it speaks of."""
+        ...
+
+    def plan(self, budget: Budget, *, device: Device = ..., signed: bool = False) -> Any:
+        """Work out what a budget means for every user; `BudgetError` where nothing fits.
+
+        Args:
+            budget: what the device can afford.
+            device: what is on it already, and how fast it is.
+            signed: whether a signature is counted.
+
+        Returns:
+            the plan, for any number of users.
+        """
+        ...
+
+    def allocate_many(self, profiles: Sequence[Profile], plans: Sequence[Any]) -> list[Adaptation]:
+        """Answer many users by plans made before.
+
+        Args:
+            profiles: one per user.
+            plans: one per user, from `plan`.
+
+        Returns:
+            one adaptation per user.
+        """
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Issuer:
     """Makes signed payloads for one base with one key.
@@ -59,7 +94,7 @@ class Issuer:
         life_s: how long a payload is valid; never longer than its key.
     """
 
-    personalizer: Personalizer
+    personalizer: Answerer
     signer: Signer
     store: Store
     life_s: int = 30 * 86_400
@@ -79,14 +114,14 @@ class Issuer:
             one answer per order, in order.
         """
         plans = [self._plan(order) for order in orders]
-        good = [index for index, plan in enumerate(plans) if isinstance(plan, Plan)]
+        good = [index for index, plan in enumerate(plans) if not isinstance(plan, Exception)]
         sequences = self.store.advance([orders[index].device for index in good])
         adaptations = self.personalizer.allocate_many(
-            [orders[index].ask.profile for index in good], [plan for plan in plans if isinstance(plan, Plan)]
+            [orders[index].ask.profile for index in good], [plans[index] for index in good]
         )
         issued = dict(zip(good, zip(sequences.result(PATIENCE_S), adaptations, strict=True), strict=True))
         return [
-            self._reply(order, *issued[index]) if isinstance(plan, Plan) else plan
+            self._reply(order, *issued[index]) if index in issued else plan
             for index, (order, plan) in enumerate(zip(orders, plans, strict=True))
         ]
 
@@ -108,8 +143,8 @@ class Issuer:
         best = top_k(scores, min(count, len(scores) - len(block)))
         return best.astype(np.int32)
 
-    def _plan(self, order: Order) -> Plan | OssiaError:
-        """Judge an ask before anything is promised for it."""
+    def _plan(self, order: Order) -> Any:
+        """Judge an ask before anything is promised for it: a plan, or what is wrong."""
         ask = order.ask
         if ask.base_id != self.base.id[:16]:
             return PayloadError(f"base: expected an ask for base {self.base.id[:16].hex()}, got another", "another_base")

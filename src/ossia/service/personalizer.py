@@ -12,7 +12,7 @@ network's matrix products do not change with their number (tests hold the bytes 
 exactly one answer: a graph exported at a fixed batch once dropped sixty of sixty-four in silence.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -73,18 +73,13 @@ class Personalizer:
             UsageError: the base has no personalizer of that name; names those that it has.
             ArtifactError: a file is missing or changed, it was trained on another base, or its graph has other shapes.
         """
-        folder = personalizer_folder(base.path, name)
-        known = sorted(path.name for path in folder.parent.glob("[!.]*") if path.is_dir())
-        if name not in known:
-            raise UsageError(f"{base.path}: expected one of its personalizers ({', '.join(known) or 'none'}), got {name!r}")
-        _, manifest = read_manifest(folder / "manifest.json", PersonalizerManifest)
-        if manifest.base != base.id.hex():
-            raise ArtifactError(f"{folder}: expected one trained on base {base.id.hex()[:12]}…, got {manifest.base[:12]}…")
-        content = read_files(folder, manifest.files)
-        if missing := {MODEL, CONSTANT} - content.keys():
-            raise ArtifactError(f"{folder}: expected a manifest that names {', '.join(sorted(missing))}")
+        folder, manifest, content = read_personalizer(base, name)
         constant = _read_constant(folder / CONSTANT, content[CONSTANT], base)
-        return cls(base, manifest, constant, _open_graph(folder / MODEL, content[MODEL], base, manifest))
+        inputs, outputs = {"profiles": manifest.profile_dim}, {"importance": base.channels}
+        graph = open_graph(folder / MODEL, content[MODEL], inputs, outputs)
+        if manifest.profile_dim != base.manifest.shape["dim"]:
+            raise ArtifactError(f"{folder}: expected profiles of the base's length, got {manifest.profile_dim} values")
+        return cls(base, manifest, constant, graph)
 
     def channel_importance(self, profiles: Sequence[Profile]) -> Float32[np.ndarray, "users channels"]:
         """Ask the network which channels matter to each user.
@@ -100,12 +95,7 @@ class Personalizer:
         """
         if not profiles:
             return np.zeros((0, self.base.channels), np.float32)
-        for profile in profiles:
-            if profile.values.shape != (self.manifest.profile_dim,):
-                raise UsageError(f"profile: expected {self.manifest.profile_dim} values, got {profile.values.shape}")
-        scales = np.array([profile.scale for profile in profiles], np.float32)
-        states = np.stack([profile.values for profile in profiles]) * scales[:, None]  # each profile's `state`
-        answers: Any = self._session.run(None, {"profiles": states})[0]
+        answers: Any = self._session.run(None, {"profiles": stack_profiles(profiles, self.manifest.profile_dim)})[0]
         assert answers.shape == (len(profiles), self.base.channels), f"{len(profiles)} requests, answers {answers.shape}"
         return np.asarray(answers, np.float32)
 
@@ -254,6 +244,53 @@ class Personalizer:
         return np.asarray(np.float32(self.manifest.beta) * np.log1p(self.base.table.counts), np.float32)
 
 
+def read_personalizer(base: Base, name: str) -> tuple[Path, PersonalizerManifest, dict[str, bytes]]:
+    """Read `BASE/personalizers/NAME`, every file held to its digest.
+
+    Args:
+        base: the base, loaded from its folder.
+        name: the personalizer's name.
+
+    Returns:
+        its folder, its manifest, and the bytes of its other files by name.
+
+    Raises:
+        UsageError: the base has no personalizer of that name; names those that it has.
+        ArtifactError: a file is missing or changed, or it was trained on another base.
+    """
+    folder = personalizer_folder(base.path, name)
+    known = sorted(path.name for path in folder.parent.glob("[!.]*") if path.is_dir())
+    if name not in known:
+        raise UsageError(f"{base.path}: expected one of its personalizers ({', '.join(known) or 'none'}), got {name!r}")
+    _, manifest = read_manifest(folder / "manifest.json", PersonalizerManifest)
+    if manifest.base != base.id.hex():
+        raise ArtifactError(f"{folder}: expected one trained on base {base.id.hex()[:12]}…, got {manifest.base[:12]}…")
+    content = read_files(folder, manifest.files)
+    if missing := {MODEL, CONSTANT} - content.keys():
+        raise ArtifactError(f"{folder}: expected a manifest that names {', '.join(sorted(missing))}")
+    return folder, manifest, content
+
+
+def stack_profiles(profiles: Sequence[Profile], dim: int) -> Float32[np.ndarray, "users dim"]:
+    """Put user states side by side.
+
+    Args:
+        profiles: as decoded from the devices; at least one.
+        dim: what a profile's length must be.
+
+    Returns:
+        one state per row.
+
+    Raises:
+        UsageError: a profile of another length.
+    """
+    for profile in profiles:
+        if profile.values.shape != (dim,):
+            raise UsageError(f"profile: expected {dim} values, got {profile.values.shape}")
+    scales = np.array([profile.scale for profile in profiles], np.float32)
+    return np.stack([profile.values for profile in profiles]) * scales[:, None]  # each profile's `state`
+
+
 def _read_constant(path: Path, content: bytes, base: Base) -> Importance:
     """Read the mean importance; rows that came with a newer table matter to nobody yet."""
     tensors: Tensors = read_tensors(path, content)
@@ -263,8 +300,21 @@ def _read_constant(path: Path, content: bytes, base: Base) -> Importance:
     return Importance(channels, np.pad(rows, (0, len(base.table) - len(rows))))
 
 
-def _open_graph(path: Path, content: bytes, base: Base, manifest: PersonalizerManifest) -> "InferenceSession":
-    """Open the ONNX graph, single-threaded (a service runs one per core), and check what goes in and out."""
+def open_graph(path: Path, content: bytes, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> "InferenceSession":
+    """Open an ONNX graph, single-threaded (a service runs one per core), and check what goes in and out.
+
+    Args:
+        path: of the file, for the error.
+        content: its bytes.
+        inputs: the width of each input, by name.
+        outputs: likewise of what comes out.
+
+    Returns:
+        the session.
+
+    Raises:
+        ArtifactError: it is no graph, or one of other shapes, or of a fixed number of users.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -274,8 +324,8 @@ def _open_graph(path: Path, content: bytes, base: Base, manifest: PersonalizerMa
     except Exception as error:  # onnxruntime raises classes of its own, one per status code, with no common parent
         raise ArtifactError(f"{path}: expected an ONNX graph, got: {error}") from error
     found = [(each.name, each.shape[1:]) for each in (*session.get_inputs(), *session.get_outputs())]
-    expected = [("profiles", [manifest.profile_dim]), ("importance", [base.channels])]
+    expected = [(name, [width]) for name, width in (*inputs.items(), *outputs.items())]
     free = all(isinstance(each.shape[0], str) for each in session.get_inputs())
-    if found != expected or not free or manifest.profile_dim != base.manifest.shape["dim"]:
+    if found != expected or not free:
         raise ArtifactError(f"{path}: expected {expected} for any number of users, got {found}")
     return session

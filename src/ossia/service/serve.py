@@ -20,11 +20,11 @@ from typing import cast
 from ossia.adaptation.base import Base
 from ossia.service.app import Service
 from ossia.service.batching import Batcher
+from ossia.service.generator import load_personalizer
 from ossia.service.guard import Guard
 from ossia.service.issue import Issuer
 from ossia.service.issuers import Issuers
 from ossia.service.keychain import LIST, load_signer, make_keys
-from ossia.service.personalizer import Personalizer
 from ossia.service.release_keys import load_keyring
 from ossia.service.stateless import Stateless
 from ossia.service.store import Store
@@ -69,7 +69,7 @@ def open_service(
         ArtifactError: a file of the base, the store or the keys is missing or damaged.
         UsageError: the base has no such personalizer.
     """
-    loaded = [Personalizer.load(Base.load(each), personalizer) for each in (base, *also)]
+    loaded = [load_personalizer(Base.load(each), personalizer) for each in (base, *also)]
     guard = None if releases is None else Guard(releases, load_keyring([] if online is None else [online]))
     keys, now = data / "keys", int(time.time())
     if not (keys / LIST).exists():

@@ -18,6 +18,8 @@ from ossia.service.contenders import Contender
 CONTROLS = (
     ("personal codes", "another user's codes"),
     ("personal codes", "constant codes"),
+    ("personal weights", "another user's weights"),
+    ("personal weights", "constant weights"),
     ("personal catalog", "popular rows"),
 )
 """Beginnings of names: who is held against whom, where both are in the table; what follows must be the same."""

@@ -156,7 +156,7 @@ def study(data: Dataset, runs: Sequence[Path], points: Sequence[Point], folder: 
             place = folder / name / "rows" / (COMMON if point is None else str(point))
             for row in rows:
                 if not (place / f"{row.name}.npz").exists():
-                    _write_row(place / f"{row.name}.npz", row.judge())
+                    write_row(place / f"{row.name}.npz", row.judge())
                     yield Done(name, COMMON if point is None else str(point), row.name)
             if point is not None:
                 write_whole(place / "done.json", b"{}\n")
@@ -318,8 +318,13 @@ def _judge_uniform(frozen: FrozenBase, events: Events, bits: int) -> Judged:
     return replace(frozen, weights=weights).judge(events, steps)
 
 
-def _write_row(path: Path, judged: Judged) -> None:
-    """Write down what a row did to each event."""
+def write_row(path: Path, judged: Judged) -> None:
+    """Write down what a row did to each event.
+
+    Args:
+        path: `ROW.npz`.
+        judged: ranks and log-likelihoods.
+    """
     out = io.BytesIO()
     np.savez_compressed(out, ranks=judged.ranks.astype(np.int32), log_likelihood=judged.log_likelihood)
     write_whole(path, out.getvalue())

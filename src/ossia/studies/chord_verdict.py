@@ -85,7 +85,7 @@ def conclude(data: Dataset, folder: Path, runs: Sequence[str], point: Point, *, 
     family = {name: FAMILIES.get(name.replace("'s", "").split()[0], "base") for name in judged}
     pairs = [(name, rival) for name in judged if family[name] == "personal" for rival in _rivals(name)]
     comparisons = [
-        _compare(judgements[name], judgements[rival], judged[name], judged[rival], seed)
+        compare_judged(judgements[name], judgements[rival], judged[name], judged[rival], seed)
         for name, rival in pairs
         if rival in judged
     ]
@@ -164,8 +164,19 @@ def _read(rows: Path, point: Point, name: str) -> Judged:
     raise UsageError(f"{rows}: expected a row {name!r} at {point}; run the study again to judge what is missing")
 
 
-def _compare(a: Judgement, b: Judgement, of_a: Sequence[Judged], of_b: Sequence[Judged], seed: int) -> Comparison:
-    """Compare ranks and log-likelihoods, both paired by user."""
+def compare_judged(a: Judgement, b: Judgement, of_a: Sequence[Judged], of_b: Sequence[Judged], seed: int) -> Comparison:
+    """Compare ranks and log-likelihoods, both paired by user.
+
+    Args:
+        a: one row's ranks.
+        b: the other's.
+        of_a: what the one row did, for each run.
+        of_b: likewise the other.
+        seed: of the intervals.
+
+    Returns:
+        a − b.
+    """
     mine, other = (np.stack([each.log_likelihood for each in found]) for found in (of_a, of_b))
     return replace(compare(a, b, seed=seed), log_likelihood=paired_bootstrap(mine, other, seed=seed, draws=2_000))
 

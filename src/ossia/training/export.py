@@ -1,8 +1,9 @@
 """From torch to ONNX: the personalizer as the service runs it, without torch.
 
-The graph has one input `profiles` (users × dim) and one output `importance` (users × channels), float32, and a free number
-of users. A graph that was traced at a fixed batch answers wrongly or not at all, so the export is checked before anybody
-sees it: against torch, at several batch sizes, by ONNX's own reference implementation (onnxruntime is the service's).
+Inputs and output are float32, one row per user, and the number of users is free: `profiles` in, `importance` of channels out
+for codes, `numbers` of a delta out for generated weights. A graph that was traced at a fixed batch answers wrongly or not at
+all, so the export is checked before anybody sees it: against torch, at several batch sizes, by ONNX's own reference
+implementation (onnxruntime is the service's).
 
 onnxruntime computes Softplus number by number, 12 ns each, which was most of what a request cost. Written with operators that
 it runs on vectors, to the same last digit or two, it takes a third:
@@ -14,7 +15,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,12 +29,13 @@ BATCHES = (1, 3, 64)
 TOLERANCE = 1e-5
 
 
-def export_onnx(network: nn.Module, profile_dim: int) -> bytes:
-    """Export a network that turns profiles into importance.
+def export_onnx(network: nn.Module, inputs: Mapping[str, int], output: str) -> bytes:
+    """Export a network.
 
     Args:
-        network: `forward(profiles) -> importance`, on the CPU.
-        profile_dim: length of a profile.
+        network: called with one tensor (users × width) per input, on the CPU.
+        inputs: the width of each, by name, in order.
+        output: the name of what it answers with (users × something).
 
     Returns:
         a whole ONNX file, weights inside.
@@ -42,31 +44,31 @@ def export_onnx(network: nn.Module, profile_dim: int) -> bytes:
         AssertionError: the graph does not compute what the network does.
     """
     network = network.eval()
-    example = torch.zeros(2, profile_dim)  # two, for one may be taken for a constant
+    examples = tuple(torch.zeros(2, width) for width in inputs.values())  # two users, for one may be taken for a constant
     with _quiet():
         program = torch.onnx.export(
             network,
-            (example,),
+            examples,
             dynamo=True,
             verbose=False,
-            input_names=["profiles"],
-            output_names=["importance"],
-            dynamic_shapes=({0: torch.export.Dim("users", min=1)},),
+            input_names=list(inputs),
+            output_names=[output],
+            dynamic_shapes=tuple({0: torch.export.Dim("users", min=1)} for _ in inputs),
             custom_translation_table={torch.ops.aten.softplus.default: _softplus},
         )
     assert program is not None, "torch.onnx.export gives a program where dynamo is on and no file is named"
     graph = program.model_proto
-    check_twin(network, graph, profile_dim)
+    check_twin(network, graph, inputs)
     return bytes(graph.SerializeToString())
 
 
-def check_twin(network: nn.Module, graph: "onnx.ModelProto", profile_dim: int) -> None:
-    """Assert that the graph, as its standard defines it, answers as the network does: one answer per profile.
+def check_twin(network: nn.Module, graph: "onnx.ModelProto", inputs: Mapping[str, int]) -> None:
+    """Assert that the graph, as its standard defines it, answers as the network does: one answer per user.
 
     Args:
         network: in evaluation mode, on the CPU.
         graph: what was exported.
-        profile_dim: length of a profile.
+        inputs: the width of each input, by name, in order.
 
     Raises:
         AssertionError: it does not.
@@ -76,14 +78,13 @@ def check_twin(network: nn.Module, graph: "onnx.ModelProto", profile_dim: int) -
     reference = ReferenceEvaluator(graph)
     rng = np.random.default_rng(0)
     for users in BATCHES:
-        profiles = rng.standard_normal((users, profile_dim), np.float32)
+        asked = {name: rng.standard_normal((users, width), np.float32) for name, width in inputs.items()}
         with torch.no_grad():
-            expected = network(torch.from_numpy(profiles)).numpy()
-        answered = reference.run(None, {"profiles": profiles})[0]
-        assert answered.shape == expected.shape, f"{users} profiles: expected {expected.shape}, got {answered.shape}"
-        assert np.allclose(answered, expected, rtol=TOLERANCE, atol=TOLERANCE * float(expected.max())), (
-            "ONNX differs from torch"
-        )
+            expected = network(*map(torch.from_numpy, asked.values())).numpy()
+        answered = reference.run(None, asked)[0]
+        assert answered.shape == expected.shape, f"{users} users: expected {expected.shape}, got {answered.shape}"
+        atol = TOLERANCE * float(np.abs(expected).max())
+        assert np.allclose(answered, expected, rtol=TOLERANCE, atol=atol), "ONNX differs from torch"
 
 
 def _softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:

@@ -8,7 +8,7 @@ itself (T ≈ 2 to 3 on Beauty), and without T most of what a personalizer learn
 a nat, the ranking stays what it was. With T, what it gains is order.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -215,11 +215,29 @@ class FrozenBase:
             log-likelihood and rank of each target; a target that was seen has the last rank.
         """
         device = self.vectors.device
+
+        def states(batch: EventBatch) -> Tensor:
+            rows = batch.rows.cpu()
+            found = self.states(batch.histories, None if steps is None else steps[rows].to(device))
+            return found if shift is None else found + shift[rows].to(device)
+
+        return self.judge_states(events, states)
+
+    @torch.no_grad()
+    def judge_states(self, events: Events, states: Callable[[EventBatch], Tensor]) -> Judged:
+        """Measure any way of making user states: full ranking, seen items removed, ties against us.
+
+        Args:
+            events: what came next for whom.
+            states: one state for each event of a batch; the batch is on the base's device.
+
+        Returns:
+            log-likelihood and rank of each target; a target that was seen has the last rank.
+        """
         likelihood, ranks = np.zeros(len(events), np.float32), np.zeros(len(events), np.int64)
         for rows in np.array_split(np.argsort(events.cases.histories.lengths, kind="stable"), -(-len(events) // CHUNK)):
-            batch = events.batch(rows).to(device)
-            states = self.states(batch.histories, None if steps is None else steps[rows].to(device))
-            logits = self.logits(states if shift is None else states + shift[rows].to(device))
+            batch = events.batch(rows).to(self.vectors.device)
+            logits = self.logits(states(batch))
             likelihood[rows] = (_of_targets(logits, batch.targets) - logits.logsumexp(dim=1)).cpu().numpy()
             remove_seen(logits, [events.cases.histories[row] for row in rows.tolist()])
             target = _of_targets(logits, batch.targets)

@@ -19,9 +19,8 @@ Differences from the paper: our base is trained, theirs random; the loss is the 
 """
 
 import shutil
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -32,37 +31,44 @@ from torch import Tensor
 from ossia.adaptation import Base
 from ossia.adaptation.allocate_codes import GAIN
 from ossia.adaptation.personalizer_manifest import personalizer_folder
-from ossia.data import Cases, Dataset, Histories
-from ossia.errors import DataError, UsageError
+from ossia.data import Cases, Dataset
+from ossia.errors import UsageError
 from ossia.personalizers import PERSONALIZERS, AbstractPersonalizer
-from ossia.training.checkpoint import optimizer_tensors, restore_optimizer, snapshot
-from ossia.training.fit import fit, seeded
-from ossia.training.frozen import EventBatch, Events, FrozenBase, fit_temperature, take_cases
+from ossia.training.course import Choices, Course, finished, follow
+from ossia.training.fit import Step, fit, seeded
+from ossia.training.frozen import EventBatch, Events, FrozenBase
+from ossia.training.generator import GeneratorCourse
+from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.training.losses import full_softmax
-from ossia.training.personalizer_checkpoint import (
-    PersonalizerEpoch,
-    State,
-    check_installed,
-    load_state,
-    save_state,
-    training_folder,
-)
+from ossia.training.personalizer_checkpoint import PersonalizerEpoch, check_installed, training_folder
+from ossia.training.personalizer_events import choose_events, prepare_events
 from ossia.training.personalizer_recipe import PersonalizerRecipe
 from ossia.training.release import compare_choices, release
 from ossia.training.row_prior import choose_beta
 from ossia.training.sensitivities import learn_sensitivities
 from ossia.types import WIDTHS
 
-__all__ = ["PersonalizerEpoch", "PersonalizerRecipe", "train_personalizer"]
+__all__ = [
+    "GeneratorRecipe",
+    "PersonalizerEpoch",
+    "PersonalizerRecipe",
+    "choose_events",
+    "codes_loss",
+    "finished",
+    "make_personalizer",
+    "train_personalizer",
+]
 
 CodesLoss: TypeAlias = Callable[[AbstractPersonalizer, EventBatch, torch.Generator], Tensor]
 
-UNSEEN_SHARE = 0.8
-"""Of the users with a validation case, how many are learnt from; the others choose the epoch."""
-
 
 def train_personalizer(
-    data: Dataset, base: Base, recipe: PersonalizerRecipe, out: Path | str | None = None, *, resume: bool = True
+    data: Dataset,
+    base: Base,
+    recipe: PersonalizerRecipe | GeneratorRecipe,
+    out: Path | str | None = None,
+    *,
+    resume: bool = True,
 ) -> Iterator[PersonalizerEpoch]:
     """Train a personalizer and install it beside its base, or go on with a training that was interrupted.
 
@@ -97,32 +103,13 @@ def train_personalizer(
     if not resume:
         shutil.rmtree(training_folder(path, str(resolved.name)), ignore_errors=True)
     learn, select = choose_events(data, resolved)
-    return _train(data, base, resolved, path, learn, select)
 
+    def prepare() -> Course:
+        if isinstance(resolved, GeneratorRecipe):
+            return GeneratorCourse.prepare(data, base, resolved, path, learn, select)
+        return CodesCourse.prepare(data, base, resolved, path, learn, select)
 
-def choose_events(data: Dataset, recipe: PersonalizerRecipe) -> tuple[Cases, Cases]:
-    """Choose what to learn from and what to validate with; no event is in both, none is a test event.
-
-    Args:
-        data: the log.
-        recipe: which events, and the seed of the choice.
-
-    Returns:
-        cases to learn from, and cases to validate with.
-
-    Raises:
-        DataError: fewer than two cases for one of them.
-    """
-    split = data.split()
-    shuffled = np.random.default_rng((recipe.seed, 0)).permutation(len(split.validation))
-    if recipe.events == "training":
-        learn, select = _newest_events(split.train, recipe.cuts), take_cases(split.validation, shuffled)
-    else:
-        cut = round(UNSEEN_SHARE * len(shuffled))
-        learn, select = (take_cases(split.validation, rows) for rows in (shuffled[:cut], shuffled[cut:]))
-    if min(len(learn), len(select)) < 2:
-        raise DataError(f"data: expected at least 10 users with three events or more, found {len(split.validation)}")
-    return learn, take_cases(select, np.arange(min(len(select), recipe.validation_users)))
+    return follow(prepare, resolved, path, data.hash, base)
 
 
 def make_personalizer(base: Base, recipe: PersonalizerRecipe, weights: dict[str, Tensor]) -> AbstractPersonalizer:
@@ -144,61 +131,89 @@ def make_personalizer(base: Base, recipe: PersonalizerRecipe, weights: dict[str,
 
 
 @dataclass(frozen=True, eq=False)
-class _Material:
-    """What every epoch works with, and never changes."""
+class CodesCourse(Course):
+    """Learning widths: sensitivities first, then straight-through; compared at one average width.
 
+    Attributes:
+        network: the personalizer.
+        frozen: the base.
+        learnt: what to learn from.
+        select: what epochs are chosen on.
+        recipe: the resolved settings.
+        data: the log.
+        path: the base's folder.
+    """
+
+    network: AbstractPersonalizer
     frozen: FrozenBase
-    learn: Events
+    learnt: Events
     select: Events
+    recipe: PersonalizerRecipe
+    data: Dataset
+    path: Path
 
     @classmethod
-    def prepare(cls, base: Base, recipe: PersonalizerRecipe, learn: Cases, select: Cases) -> "_Material":
-        """Put the base into torch, calibrate it, compute profiles."""
-        frozen = FrozenBase.load(base, recipe.alphabet, torch.device(recipe.device))
-        chosen_on = frozen.events(select)
-        frozen = replace(frozen, temperature=fit_temperature(frozen, chosen_on))
-        return cls(frozen, frozen.events(learn), chosen_on)
+    def prepare(
+        cls, data: Dataset, base: Base, recipe: PersonalizerRecipe, path: Path, learn: Cases, select: Cases
+    ) -> "CodesCourse":
+        """Put the base into torch, calibrate it, compute profiles, make the personalizer.
 
+        Args:
+            data: the log.
+            base: the frozen base.
+            recipe: the resolved settings.
+            path: the base's folder.
+            learn: what to learn from.
+            select: what to choose epochs on.
 
-def _train(
-    data: Dataset, base: Base, recipe: PersonalizerRecipe, path: Path, learn: Cases, select: Cases
-) -> Iterator[PersonalizerEpoch]:
-    """Run the epochs that are missing, then install."""
-    material = _Material.prepare(base, recipe, learn, select)
-    frozen, folder = material.frozen, training_folder(path, str(recipe.name))
-    personalizer = make_personalizer(base, recipe, {name: every[-1].cpu() for name, every in frozen.weights.items()})
-    optimizer = torch.optim.Adam(personalizer.to(frozen.vectors.device).parameters(), lr=recipe.lr)
-    best, epochs = _take_up(folder, personalizer, optimizer, recipe, data.hash, base)
-    while not finished(epochs, recipe):
-        started = time.perf_counter()
-        loss = _run_epoch(personalizer, optimizer, material, recipe, len(epochs))
-        choices = compare_choices(frozen, personalizer, material.learn, material.select, recipe.validation_bits, recipe.seed)
-        is_best = choices.own > max((epoch.own for epoch in epochs), default=-float("inf"))
-        best = snapshot(personalizer) if is_best else best
-        seconds = round(time.perf_counter() - started, 3)
-        epochs = (*epochs, PersonalizerEpoch(len(epochs), loss, *choices, is_best, seconds))
-        save_state(
-            folder, State(personalizer.state_dict(), best, optimizer_tensors(optimizer), epochs), recipe, data.hash, base
-        )
-        yield epochs[-1]
-    personalizer.load_state_dict(best)
-    rows = choose_beta(frozen, data.split().validation, seed=recipe.seed)
-    release(path, frozen, personalizer.cpu(), material.learn, material.select, rows, recipe, data.hash, epochs)
-    shutil.rmtree(folder, ignore_errors=True)
+        Returns:
+            the course.
+        """
+        frozen, learnt, chosen_on = prepare_events(base, recipe, recipe.alphabet, learn, select)
+        personalizer = make_personalizer(base, recipe, {name: every[-1].cpu() for name, every in frozen.weights.items()})
+        return cls(personalizer.to(frozen.vectors.device), frozen, learnt, chosen_on, recipe, data, path)
 
+    def learn(self, optimizer: torch.optim.Optimizer, epoch: int) -> Iterable[Step]:
+        """Learn for one epoch, the first of them from sensitivities if the recipe says so.
 
-def finished(epochs: tuple[PersonalizerEpoch, ...], recipe: PersonalizerRecipe) -> bool:
-    """Tell whether a training is over: all epochs are run, or validation has not improved for `patience` epochs.
+        Args:
+            optimizer: of the network's parameters.
+            epoch: its number, from 0.
 
-    Args:
-        epochs: what happened so far, oldest first; the pass over sensitivities, if there is one, is the first of them.
-        recipe: the settings.
+        Returns:
+            the steps, each taken when it is asked for.
+        """
+        recipe = self.recipe
+        if recipe.learn != "codes" and epoch == 0:
+            return learn_sensitivities(
+                self.frozen, self.network, self.learnt, size=recipe.batch, steps=recipe.warm_steps, seed=recipe.seed
+            )
+        every = self.learnt.batches(recipe.batch, np.random.default_rng((recipe.seed, 2, epoch)))
+        batches = (batch.to(torch.device(recipe.device)) for batch in every)
+        return fit(self.network, codes_loss(self.frozen, recipe), batches, optimizer, seed=(recipe.seed, 3, epoch))
 
-    Returns:
-        whether to stop.
-    """
-    since_best = next((age for age, epoch in enumerate(reversed(epochs)) if epoch.best), 0)
-    return len(epochs) >= recipe.most_epochs or since_best >= recipe.patience
+    def compare(self) -> Choices:
+        """Judge own, another user's and the average user's widths.
+
+        Returns:
+            own, another user's, and the same for all.
+        """
+        recipe = self.recipe
+        return compare_choices(self.frozen, self.network, self.learnt, self.select, recipe.validation_bits, recipe.seed)
+
+    def install(self, epochs: tuple[PersonalizerEpoch, ...]) -> Path:
+        """Install graph, manifest and controls.
+
+        Args:
+            epochs: what happened, oldest first.
+
+        Returns:
+            the personalizer's folder.
+        """
+        recipe = self.recipe
+        rows = choose_beta(self.frozen, self.data.split().validation, seed=recipe.seed)
+        personalizer = self.network.cpu()
+        return release(self.path, self.frozen, personalizer, self.learnt, self.select, rows, recipe, self.data.hash, epochs)
 
 
 def codes_loss(frozen: FrozenBase, recipe: PersonalizerRecipe) -> CodesLoss:
@@ -219,51 +234,3 @@ def codes_loss(frozen: FrozenBase, recipe: PersonalizerRecipe) -> CodesLoss:
         return full_softmax(states / frozen.temperature, batch.targets, frozen.vectors)
 
     return loss
-
-
-def _run_epoch(
-    personalizer: AbstractPersonalizer,
-    optimizer: torch.optim.Optimizer,
-    material: _Material,
-    recipe: PersonalizerRecipe,
-    index: int,
-) -> float:
-    """Train for one epoch, the first of them on sensitivities if the recipe says so; mean loss."""
-    if recipe.learn != "codes" and index == 0:
-        steps = learn_sensitivities(
-            material.frozen, personalizer, material.learn, size=recipe.batch, steps=recipe.warm_steps, seed=recipe.seed
-        )
-    else:
-        every = material.learn.batches(recipe.batch, np.random.default_rng((recipe.seed, 2, index)))
-        batches = (batch.to(torch.device(recipe.device)) for batch in every)
-        steps = fit(personalizer, codes_loss(material.frozen, recipe), batches, optimizer, seed=(recipe.seed, 3, index))
-    losses = [step.loss for step in steps]
-    personalizer.eval()
-    if not np.isfinite(losses).all():
-        raise UsageError(f"epoch {index}: expected a finite loss; a smaller lr than {recipe.lr} may help")
-    return float(np.mean(losses))
-
-
-def _take_up(
-    folder: Path,
-    personalizer: AbstractPersonalizer,
-    optimizer: torch.optim.Optimizer,
-    recipe: PersonalizerRecipe,
-    data_hash: str,
-    base: Base,
-) -> tuple[dict[str, Tensor], tuple[PersonalizerEpoch, ...]]:
-    """Go back to the last checkpoint, if there is one: best weights so far, and the epochs behind us."""
-    state = load_state(folder, recipe, data_hash, base)
-    if state is None:
-        return {}, ()
-    personalizer.load_state_dict(state.model)
-    restore_optimizer(optimizer, state.optimizer)
-    return dict(state.best), state.epochs
-
-
-def _newest_events(train: Histories, cuts: int) -> Cases:
-    """Ask for each user's newest training events, given everything before each."""
-    cases = [(user, place) for user, size in enumerate(train.lengths.tolist()) for place in range(max(1, size - cuts), size)]
-    histories = [train[user][:place].tolist() for user, place in cases]
-    targets = [train[user][place] for user, place in cases]
-    return Cases(Histories.from_lists(histories), np.array(targets, np.int32), np.array([u for u, _ in cases], np.int32))

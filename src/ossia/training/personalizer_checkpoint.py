@@ -21,7 +21,6 @@ from ossia.adaptation.personalizer_manifest import PersonalizerManifest
 from ossia.errors import ArtifactError, UsageError
 from ossia.files import write_whole
 from ossia.training.checkpoint import read_tensors, tensor_bytes
-from ossia.training.personalizer_recipe import PersonalizerRecipe
 
 FORMAT = "ossia-personalizer-checkpoint-1"
 CHECKPOINT = "checkpoint.safetensors"
@@ -34,7 +33,7 @@ class PersonalizerEpoch(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         index: 0 for the first epoch.
         loss: mean loss over the epoch's steps: nats, or the squared error of log importance in a warm start.
-        own: mean log-likelihood of the next item on validation, every user with their own widths.
+        own: mean log-likelihood of the next item on validation, every user with their own answer.
         another: the same, every user with another user's.
         constant: the same, everybody with the average user's.
         validation_ndcg: NDCG@10 on validation with their own.
@@ -55,7 +54,7 @@ class PersonalizerEpoch(Struct, frozen=True, forbid_unknown_fields=True):
         """Say it in a line, for people."""
         gains = f"{self.own - self.another:+.4f} over another user's, {self.own - self.constant:+.4f} over everybody's"
         mark = " (best)" if self.best else ""
-        return f"epoch {self.index}: loss {self.loss:.3f}, own widths {self.own:.4f} nats, {gains}{mark}"
+        return f"epoch {self.index}: loss {self.loss:.3f}, own {self.own:.4f} nats, {gains}{mark}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +80,7 @@ def training_folder(base: Path, name: str) -> Path:
     return base / f".{name}.training"
 
 
-def save_state(folder: Path, state: State, recipe: PersonalizerRecipe, data_hash: str, base: Base) -> None:
+def save_state(folder: Path, state: State, recipe: Struct, data_hash: str, base: Base) -> None:
     """Write the state in one step.
 
     Args:
@@ -97,7 +96,7 @@ def save_state(folder: Path, state: State, recipe: PersonalizerRecipe, data_hash
     write_whole(folder / CHECKPOINT, tensor_bytes(tensors, format=FORMAT, **encoded))
 
 
-def load_state(folder: Path, recipe: PersonalizerRecipe, data_hash: str, base: Base) -> State | None:
+def load_state(folder: Path, recipe: Struct, data_hash: str, base: Base) -> State | None:
     """Read the state of a training that was interrupted.
 
     Args:
@@ -130,7 +129,7 @@ def load_state(folder: Path, recipe: PersonalizerRecipe, data_hash: str, base: B
     return State(groups["model"], groups["best"], groups["optimizer"], epochs)
 
 
-def check_installed(folder: Path, base: Base, recipe: PersonalizerRecipe, data_hash: str) -> bool:
+def check_installed(folder: Path, base: Base, recipe: Struct, data_hash: str) -> bool:
     """Tell whether this very training is finished and installed.
 
     Args:
@@ -155,7 +154,7 @@ def check_installed(folder: Path, base: Base, recipe: PersonalizerRecipe, data_h
     return True
 
 
-def _identity(recipe: PersonalizerRecipe, data_hash: str, base: Base) -> dict[str, Any]:
+def _identity(recipe: Struct, data_hash: str, base: Base) -> dict[str, Any]:
     """Collect what must be equal for two trainings to be the same, as JSON has it."""
     settings = msgspec.json.decode(msgspec.json.encode(recipe), type=dict[str, Any])
     return {**settings, "data": data_hash, "base": base.id.hex()}

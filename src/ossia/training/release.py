@@ -11,7 +11,6 @@ import platform
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -26,6 +25,7 @@ from ossia.evaluation import ndcg_at_k
 from ossia.evaluation.controls import another_user
 from ossia.files import folder_whole
 from ossia.personalizers import AbstractPersonalizer
+from ossia.training.course import Choices
 from ossia.training.export import export_onnx
 from ossia.training.frozen import Events, FrozenBase
 from ossia.training.personalizer_checkpoint import PersonalizerEpoch
@@ -36,15 +36,6 @@ LIBRARIES = ("torch", "numpy", "onnx", "safetensors")
 MOST_USERS = 4_096
 """Users that a mean is taken over; more would not move it."""
 CHUNK = 512
-
-
-class Choices(NamedTuple):
-    """Three choices of widths, compared on the same cases at the same average: log-likelihoods, and NDCG@10 of the first."""
-
-    own: float
-    another: float
-    constant: float
-    ndcg: float
 
 
 @torch.no_grad()
@@ -102,7 +93,7 @@ def release(
     base, best = frozen.base, max(epochs, key=lambda epoch: epoch.own)
     constant = constant_importance(frozen, personalizer, learn, rows.beta)
     content = {
-        MODEL: export_onnx(personalizer, base.manifest.shape["dim"]),
+        MODEL: export_onnx(personalizer, {"profiles": base.manifest.shape["dim"]}, "importance"),
         CONSTANT: tensor_bytes(constant),
         HISTORY: b"".join(msgspec.json.encode(epoch) + b"\n" for epoch in epochs),
     }
@@ -118,8 +109,8 @@ def release(
             temperature=frozen.temperature,
             recipe=msgspec.to_builtins(recipe),
             data=data_hash,
-            versions=_versions(),
-            validation=_figures(frozen, select, best) | {f"rows_ndcg_beta_{b:g}": q for b, q in rows.quality.items()},
+            versions=versions(),
+            validation=figures(frozen, select, best) | {f"rows_ndcg_beta_{b:g}": q for b, q in rows.quality.items()},
             files=write_files(fresh, content),
         )
         write_manifest(fresh / "manifest.json", manifest)
@@ -182,8 +173,17 @@ def own_steps(
     return personalizer.cut(personalizer.importance(profiles.to(personalizer.step_bits.device)), bits).cpu()
 
 
-def _figures(frozen: FrozenBase, select: Events, best: PersonalizerEpoch) -> dict[str, float]:
-    """Collect the figures of validation: the best epoch's choices, and the base at 8 bits."""
+def figures(frozen: FrozenBase, select: Events, best: PersonalizerEpoch) -> dict[str, float]:
+    """Collect the figures of validation: the best epoch's choices, and the base at 8 bits.
+
+    Args:
+        frozen: the base.
+        select: what epochs were chosen on.
+        best: the epoch that is installed.
+
+    Returns:
+        by name.
+    """
     whole = frozen.judge(select)
     return {
         "cases": float(len(select)),
@@ -196,7 +196,11 @@ def _figures(frozen: FrozenBase, select: Events, best: PersonalizerEpoch) -> dic
     }
 
 
-def _versions() -> dict[str, str]:
-    """Name what could change the result."""
+def versions() -> dict[str, str]:
+    """Name what could change the result.
+
+    Returns:
+        versions by name.
+    """
     here = {"python": platform.python_version(), "ossia": ossia.__version__, "machine": platform.machine()}
     return here | {name: version(name) for name in LIBRARIES}

@@ -32,7 +32,11 @@ def published(make_base, chord: Chord) -> Base:
     folder = personalizer_folder(base.path, "chord")
     rng = np.random.default_rng(0)
     shares = {"channels": rng.random(base.channels, np.float32), "rows": rng.random(len(base.table), np.float32)}
-    content = {"model.onnx": export_onnx(chord, 8), "constant.safetensors": tensor_bytes(shares), "history.jsonl": b"{}\n"}
+    content = {
+        "model.onnx": export_onnx(chord, {"profiles": 8}, "importance"),
+        "constant.safetensors": tensor_bytes(shares),
+        "history.jsonl": b"{}\n",
+    }
     manifest = PersonalizerManifest(
         method="chord",
         base=base.id.hex(),

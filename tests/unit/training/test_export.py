@@ -23,7 +23,7 @@ class Scaled(torch.nn.Module):
 
 @pytest.fixture(scope="module")
 def graph() -> onnx.ModelProto:
-    return onnx.load_from_string(export_onnx(Scaled(2.0), 3))
+    return onnx.load_from_string(export_onnx(Scaled(2.0), {"profiles": 3}, "importance"))
 
 
 @pytest.mark.parametrize("users", [1, 5])
@@ -35,13 +35,13 @@ def test_the_graph_answers_each_profile(graph: onnx.ModelProto, users: int) -> N
 
 
 def test_a_graph_of_other_weights_is_no_twin(graph: onnx.ModelProto) -> None:
-    check_twin(Scaled(2.0), graph, 3)
+    check_twin(Scaled(2.0), graph, {"profiles": 3})
     with pytest.raises(AssertionError, match="ONNX differs"):
-        check_twin(Scaled(2.001), graph, 3)
+        check_twin(Scaled(2.001), graph, {"profiles": 3})
 
 
 def test_softplus_is_exported_as_fast_operators_that_hold_from_the_least_number_to_the_largest() -> None:
-    fast = export_onnx(Scaled(1.0), 4)
+    fast = export_onnx(Scaled(1.0), {"profiles": 4}, "importance")
     assert "Softplus" not in {node.op_type for node in onnx.load_from_string(fast).graph.node}
     session = onnxruntime.InferenceSession(fast, providers=["CPUExecutionProvider"])
     x = np.concatenate([np.linspace(-80, 80, 3999), [-1e30]]).astype(np.float32).reshape(-1, 4)

@@ -1,0 +1,170 @@
+"""The study of Forward-OFA judges every row once, keeps every budget, and its parts are missing where they say so."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from ossia.adaptation.delta_layout import DeltaLayout
+from ossia.data import Dataset, synthetic
+from ossia.errors import UsageError
+from ossia.evaluation import Provenance
+from ossia.personalizers.forward_ofa import ForwardOfa, layers_of
+from ossia.studies.chord import read_row
+from ossia.studies.forward_ofa import FINE_TUNED, Desk, study
+from ossia.studies.forward_ofa_conflict import Conflict
+from ossia.studies.forward_ofa_variants import VARIANTS, SharedWeights, Static
+from ossia.studies.forward_ofa_verdict import OWN, conclude, write_page
+from ossia.training import BackboneRecipe, train_backbone
+from ossia.training.generator_recipe import GeneratorRecipe
+from ossia.types import Slot
+
+RECIPE = GeneratorRecipe(personalizer="forward-ofa", hidden=8, latent=4, structure=3, epochs=1, batch=100, lr=0.01)
+SHARES = (0.5, 1.0)
+GATES = ("a", "b", "c")
+LAYOUT = DeltaLayout((Slot("x", 4, 6, "a"), Slot("y", 6, 4, "b"), Slot("z", 4, 4, "c")), 2)
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return synthetic(60, 30, 8, predictability=0.5, seed=0)
+
+
+@pytest.fixture(scope="module")
+def folder(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of one short run, judged."""
+    folder = tmp_path_factory.mktemp("study")
+    recipe = BackboneRecipe(dim=8, length=6, blocks=2, heads=1, hidden=8, batch=128, epochs=2)
+    for _ in train_backbone(data, recipe, folder / "run"):
+        pass
+    rows = [(done.point, done.row) for done in study(data, [folder / "run"], SHARES, folder / "out", RECIPE)]
+    assert (len(rows), len(set(rows))) == (2 * 19 + 2, 2 * 12 + 2)  # seven rows also say what their structures cost
+    return folder
+
+
+def make(name: str) -> ForwardOfa:
+    torch.manual_seed(0)
+    sizes = {"hidden": 8, "latent": 4, "structure": 3}
+    made = VARIANTS[name](LAYOUT, GATES, 5, costs=[1.0, 2.0, 1.0], **sizes)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return made
+
+
+def test_every_row_is_judged_once(data: Dataset, folder: Path) -> None:
+    assert list(study(data, [folder / "run"], SHARES, folder / "out", RECIPE)) == []
+    place = folder / "out" / "run" / "rows" / "0.5" / f"{OWN}.npz"
+    before = read_row(place)
+    place.unlink()
+    assert [done.row for done in study(data, [folder / "run"], SHARES, folder / "out", RECIPE)] == [OWN]
+    assert (read_row(place).ranks == before.ranks).all()
+    assert (read_row(place).log_likelihood == before.log_likelihood).all()
+
+
+def test_rows_of_other_settings_are_not_mixed(data: Dataset, folder: Path) -> None:
+    runs, out, other = [folder / "run"], folder / "out", msgspec.structs.replace(RECIPE, rank=2)
+    with pytest.raises(UsageError, match="expected the settings"):
+        next(study(data, runs, SHARES, out, other))
+    with pytest.raises(UsageError, match="expected the settings"):
+        next(study(data, runs, SHARES, out, RECIPE, cases=9))
+
+
+def test_nothing_was_chosen_on_test_events(data: Dataset, folder: Path) -> None:
+    desk = Desk.prepare(data, folder / "run", folder / "out" / "run", RECIPE.resolve())
+    tested = {
+        (user, target) for user, target in zip(desk.test.cases.users.tolist(), desk.test.cases.targets.tolist(), strict=True)
+    }
+    histories = {user: data.histories[user].tolist() for user in range(data.users)}
+    assert all(histories[user][-1] == target for user, target in tested)
+    for events in (desk.learn, desk.select):
+        for user, target in zip(events.cases.users.tolist(), events.cases.targets.tolist(), strict=True):
+            assert histories[user][-2] == target
+
+
+def test_the_table_starts_with_all_blocks_and_drops_one_at_a_time(data: Dataset, folder: Path) -> None:
+    desk = Desk.prepare(data, folder / "run", folder / "out" / "run", RECIPE.resolve())
+    assert [int(kept.sum()) for kept in desk.table] == [4, 3, 2, 1, 0]
+    for share in (0.0, 0.3, 1.0):
+        assert float(desk.looked_up(share) @ desk.untrained.costs) <= share + 1e-6
+
+
+def test_uniform_depth_with_all_blocks_is_the_base(data: Dataset, folder: Path) -> None:
+    desk = Desk.prepare(data, folder / "run", folder / "out" / "run", RECIPE.resolve())
+    judged = read_row(folder / "out" / "run" / "rows" / "1" / "uniform depth.npz")
+    assert (judged.ranks == desk.frozen.judge(desk.test).ranks).all()
+
+
+def test_fine_tuning_moves_its_users_and_nobody_else(folder: Path) -> None:
+    judged = read_row(folder / "out" / "run" / "rows" / "1" / f"{FINE_TUNED}.npz")
+    base = read_row(folder / "out" / "run" / "rows" / "1" / "uniform depth.npz")
+    there = judged.ranks >= 0
+    assert there.all()  # sixty users are fewer than a thousand
+    assert (judged.log_likelihood != base.log_likelihood).any()
+
+
+def test_the_verdict_pools_and_the_page_stands(data: Dataset, folder: Path, tmp_path: Path) -> None:
+    verdict = conclude(data, folder / "out", ["run"], 0.5)
+    others = {"uniform depth", "lookup table", "lookup table, own weights", "another user's payload", "average user's payload"}
+    assert {row.name for row in verdict.rows} == {*VARIANTS, *others}
+    assert {each.name for each in verdict.comparisons} == {OWN}
+    assert verdict.spent.keys() == VARIANTS.keys()
+    assert all(spent.share <= 0.5 + 1e-6 for spent in verdict.spent.values())
+    write_page(tmp_path / "page.html", verdict, "toy", Provenance("test", (0,), "", {}, "", "", ""))
+    assert "another user&#x27;s payload" in (tmp_path / "page.html").read_text("utf-8")
+
+
+def test_conflict_is_measured_for_each_layer_with_and_without_a_mapper(folder: Path) -> None:
+    found = msgspec.json.decode((folder / "out" / "run" / "conflict.json").read_bytes(), type=list[Conflict])
+    layers = [f"blocks.{block}.{branch}" for block in (0, 1) for branch in ("attention", "feed_forward")]
+    assert [(each.network, each.layer) for each in found] == [
+        (name, layer) for name in (OWN, "shared weights, no mapper") for layer in layers
+    ]
+    assert all(-1 <= each.cosine <= 1 and 0 <= each.opposed <= 1 for each in found)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_keeps_the_budget_and_learns_with_every_parameter(name: str) -> None:
+    made, profiles = make(name), torch.randn(30, 5)
+    share = torch.rand(30)
+    for kept in (made.choose(profiles, share), made.relax(profiles, share, 1.0, torch.Generator().manual_seed(0))):
+        assert ((kept.detach() @ made.costs) <= share + 1e-5).all()
+    kept = made.relax(profiles, torch.ones(30), 1.0, torch.Generator().manual_seed(0))
+    said = made.numbers(profiles, kept).square().sum() + (kept * torch.arange(1.0, 4.0)).sum()
+    if isinstance(made, Static):
+        said = said + made.after(torch.randn(30, 5)).square().sum()
+    said.backward()
+    assert [at for at, parameter in made.named_parameters() if parameter.grad is None or not parameter.grad.any()] == []
+
+
+def test_what_is_missing_is_missing() -> None:
+    profiles, all_kept = torch.randn(6, 5), torch.ones(6, 3)
+    one_less = all_kept * torch.tensor([1.0, 0.0, 1.0])
+    for name, hears_structure, hears_user in (
+        (OWN, True, True),
+        ("mapper without structure", False, True),
+        ("shared weights, no mapper", False, False),
+        ("one generator for all layers", True, True),
+    ):
+        made = make(name)
+        assert torch.equal(made.numbers(profiles, all_kept), made.numbers(profiles, one_less)) != hears_structure, name
+        assert bool((made.numbers(profiles, all_kept).std(dim=0) > 1e-4).any()) == hears_user, name
+    assert len(make("one generator for all layers").parameters_of.generators) == 1 < len(layers_of(LAYOUT))
+    assert sum(p.numel() for p in make("static model of the same size").parameters()) >= sum(
+        p.numel() for p in make(OWN).parameters()
+    )
+
+
+def test_uniform_depth_keeps_the_first_blocks() -> None:
+    made = make("without controller")
+    kept = made.choose(torch.randn(2, 5), torch.tensor([0.75, 0.25]))
+    assert kept.tolist() == [[1, 1, 0], [1, 0, 0]]
+
+
+def test_a_generator_starts_as_the_base_in_every_variant() -> None:
+    torch.manual_seed(0)
+    for name, kind in VARIANTS.items():
+        made = kind(LAYOUT, GATES, 5, costs=[1.0, 1.0, 1.0], hidden=8, latent=4, structure=3)
+        assert LAYOUT.read(made.numbers(torch.randn(2, 5), torch.ones(2, 3)).detach().numpy()[0]) == (), name
+        assert not isinstance(made, SharedWeights) or np.count_nonzero(made.shared.detach().numpy())

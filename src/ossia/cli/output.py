@@ -6,8 +6,6 @@
 On a terminal long work shows a bar; elsewhere (a log, CI) each step is a line, because a bar in a file is noise.
 """
 
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
@@ -63,7 +61,6 @@ def watch(
     """
     from rich.progress import Progress, TimeElapsedColumn
 
-    _take_back_interrupts()
     console = make_console(stderr=True)
     if not console.is_terminal:
         for step in steps:
@@ -77,13 +74,6 @@ def watch(
             text = describe(step)
             progress.update(task, advance=1, description=f"{what}: {text}" if text else None)
             yield step
-
-
-def _take_back_interrupts() -> None:
-    """Make Ctrl-C Python's again: polars catches it while it works, and was once seen to keep it afterwards."""
-    handler = signal.getsignal(signal.SIGINT)
-    if handler is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, handler)
 
 
 def make_console(*, stderr: bool) -> "rich.console.Console":

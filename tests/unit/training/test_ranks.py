@@ -48,13 +48,13 @@ def material() -> Dataset:
     return synthetic(120, 30, 9, predictability=0.8, seed=0)
 
 
-def torchrun(data: Path, out: Path, script: Path, deadly: int) -> int:
+def torchrun(data: Path, out: Path, script: Path, deadly: int) -> subprocess.CompletedProcess[str]:
     import msgspec
 
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     arguments = [str(data), msgspec.json.encode(RECIPE).decode(), str(out), str(deadly)]
-    return subprocess.run([*start, *arguments], env=environment, timeout=200, capture_output=True).returncode
+    return subprocess.run([*start, *arguments], env=environment, timeout=200, capture_output=True, text=True)
 
 
 def test_two_processes_one_of_them_killed_on_the_way_train_what_one_process_trains(tmp_path: Path) -> None:
@@ -64,10 +64,11 @@ def test_two_processes_one_of_them_killed_on_the_way_train_what_one_process_trai
     one = list(train_backbone(data, RECIPE, tmp_path / "one"))
 
     killed = torchrun(tmp_path / "data", tmp_path / "two", tmp_path / "child.py", one[0].steps + 2)
-    assert killed != 0
+    assert killed.returncode != 0
     assert [epoch.index for epoch in read_history(tmp_path / "two" / "history.jsonl")] == [0]
 
-    assert torchrun(tmp_path / "data", tmp_path / "two", tmp_path / "child.py", -1) == 0
+    again = torchrun(tmp_path / "data", tmp_path / "two", tmp_path / "child.py", -1)
+    assert again.returncode == 0, again.stderr[-3000:]
     two = read_history(tmp_path / "two" / "history.jsonl")
     assert [epoch.index for epoch in two] == [0, 1, 2]
     assert [epoch.loss for epoch in two] == pytest.approx([epoch.loss for epoch in one], rel=1e-5)

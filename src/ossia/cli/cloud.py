@@ -17,9 +17,9 @@ from ossia.cli.options import ANY_DEVICE_HEX, BaseArgument, BudgetOption, CostTa
 from ossia.cli.output import answer, count
 from ossia.errors import ArtifactError, PayloadError
 from ossia.files import write_whole
+from ossia.service.answerer import FRESH
 from ossia.service.generator import load_personalizer
 from ossia.service.keychain import NOBODY, load_signer
-from ossia.service.personalizer import FRESH
 from ossia.types import Budget, Profile
 
 DAY_S = 24 * 60 * 60

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,12 +15,18 @@ from ossia.cli.output import answer, say, watch
 if TYPE_CHECKING:
     import rich.table
 
+    import ossia.data
+    import ossia.evaluation
     import ossia.studies.chord_verdict
     import ossia.studies.forward_ofa_verdict
     import ossia.studies.widths
 
 ROWS_A_POINT, ROWS_A_RUN = 13, 6
 ROWS_A_SHARE = 19
+
+RunsOption = Annotated[
+    list[Path], typer.Option("--run", metavar="RUN", help="A float32 run of `train` on DATA; repeat it for several seeds.")
+]
 
 study = typer.Typer(help="Compare methods on several trained runs, each row beside what it must beat.", no_args_is_help=True)
 
@@ -34,9 +40,7 @@ def _group() -> None:
 def chord(
     data: DataArgument,
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Bases, rows and the page; resumable.")],
-    runs: Annotated[
-        list[Path], typer.Option("--run", metavar="RUN", help="A run of `train` on DATA; repeat it for several seeds.")
-    ],
+    runs: RunsOption,
     points: Annotated[
         list[str] | None,
         typer.Option("--point", metavar="WIDTHS@BITS", help="Widths and average bits; repeatable. Left out: 2,4,8@3."),
@@ -51,24 +55,16 @@ def chord(
     Example: ossia study chord data --run run0 --run run1 --point 2,4,8@3 --point 2,8@3.8 --out study
     """
     from ossia.data import Dataset
-    from ossia.service.provenance import make_provenance
     from ossia.studies.chord import Point
     from ossia.studies.chord import study as judge
     from ossia.studies.chord_verdict import conclude, write_page
 
     dataset, wanted = Dataset.load(data), [Point.parse(text) for text in points or ["2,4,8@3"]]
     total = len(runs) * (ROWS_A_RUN + ROWS_A_POINT * len(wanted))
-    try:
-        for _ in watch(judge(dataset, runs, wanted, out), total, "study chord", str):
-            pass
-    except KeyboardInterrupt:
-        say(f"study chord: every row that was judged is in {out}; run again to resume")
-        raise typer.Exit(INTERRUPTED) from None
+    _go_through(judge(dataset, runs, wanted, out), total, "study chord", out)
     names = [run.resolve().name for run in runs]
     verdicts = [conclude(dataset, out, names, point) for point in wanted]
-    provenance = make_provenance(
-        shlex.join(["ossia", *sys.argv[1:]]), seeds=(), data=data.resolve().name, data_hash=dataset.hash
-    )
+    provenance = _provenance(data, dataset)
     for verdict in verdicts:
         write_page(out / f"chord-{verdict.point}.html", verdict, data.resolve().name, provenance)
     lines = [line for verdict in verdicts for line in _lines(verdict)]
@@ -79,9 +75,7 @@ def chord(
 def forward_ofa(
     data: DataArgument,
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Bases, networks, rows and pages; resumable.")],
-    runs: Annotated[
-        list[Path], typer.Option("--run", metavar="RUN", help="A run of `train` on DATA; repeat it for several seeds.")
-    ],
+    runs: RunsOption,
     shares: Annotated[
         list[float] | None,
         typer.Option("--share", metavar="SHARE", help="Of the blocks' cost that a device can afford; repeatable: .5 and 1."),
@@ -98,7 +92,6 @@ def forward_ofa(
     Example: ossia study forward-ofa data --run run0 --run run1 --share .5 --share 1 --set rank=2 --out study
     """
     from ossia.data import Dataset
-    from ossia.service.provenance import make_provenance
     from ossia.studies.forward_ofa import study as judge
     from ossia.studies.forward_ofa_verdict import conclude, write_page
     from ossia.training.generator_recipe import GeneratorRecipe
@@ -106,15 +99,9 @@ def forward_ofa(
     dataset, wanted = Dataset.load(data), shares or [0.5, 1.0]
     recipe = make_recipe(GeneratorRecipe, {"personalizer": "forward-ofa"} | parse_settings(settings or []))
     total = len(runs) * (2 + ROWS_A_SHARE * len(wanted))
-    try:
-        for _ in watch(judge(dataset, runs, wanted, out, recipe, cases=cases), total, "study forward-ofa", str):
-            pass
-    except KeyboardInterrupt:
-        say(f"study forward-ofa: every row that was judged is in {out}; run again to resume")
-        raise typer.Exit(INTERRUPTED) from None
+    _go_through(judge(dataset, runs, wanted, out, recipe, cases=cases), total, "study forward-ofa", out)
     verdicts = [conclude(dataset, out, [run.resolve().name for run in runs], share) for share in wanted]
-    command = shlex.join(["ossia", *sys.argv[1:]])
-    provenance = make_provenance(command, seeds=(recipe.seed,), data=data.resolve().name, data_hash=dataset.hash)
+    provenance = _provenance(data, dataset, recipe.seed)
     for verdict in verdicts:
         write_page(out / f"forward-ofa-{verdict.share:g}.html", verdict, data.resolve().name, provenance)
     lines = [line for verdict in verdicts for line in _ofa_lines(verdict)]
@@ -125,9 +112,7 @@ def forward_ofa(
 def catalog(
     data: DataArgument,
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Bases, ranks and the page; resumable.")],
-    runs: Annotated[
-        list[Path], typer.Option("--run", metavar="RUN", help="A run of `train` on DATA; repeat it for several seeds.")
-    ],
+    runs: RunsOption,
     as_json: JsonOption = False,
 ) -> None:
     """Which part of the item table should a device hold? Quality against bytes, fresh and two and five events stale.
@@ -135,20 +120,13 @@ def catalog(
     Example: ossia study catalog data --run run0 --run run1 --out study
     """
     from ossia.data import Dataset
-    from ossia.service.provenance import make_provenance
     from ossia.studies.catalog_study import study as judge
     from ossia.studies.catalog_verdict import HEADS, REFRESH_HEADS, cells, conclude, refresh_cells, write_page
 
     dataset, name = Dataset.load(data), data.resolve().name
-    try:
-        for _ in watch(judge(dataset, runs, out), len(runs), "study catalog", str):
-            pass
-    except KeyboardInterrupt:
-        say(f"study catalog: every run that was judged is in {out}; run again to resume")
-        raise typer.Exit(INTERRUPTED) from None
+    _go_through(judge(dataset, runs, out), len(runs), "study catalog", out)
     verdict = conclude(out, [run.resolve().name for run in runs])
-    command = shlex.join(["ossia", *sys.argv[1:]])
-    provenance = make_provenance(command, seeds=(), data=name, data_hash=dataset.hash)
+    provenance = _provenance(data, dataset)
     write_page(out / "catalog.html", verdict, name, provenance)
     table = _table(f"{name}, {len(verdict.runs)} run(s)", HEADS, [cells(line) for line in verdict.lines])
     kept = _table("own rows, refreshed every two events", REFRESH_HEADS, [refresh_cells(each) for each in verdict.refreshes])
@@ -156,25 +134,11 @@ def catalog(
     answer({"verdict": verdict, "provenance": provenance}, [table, *learnt, kept], as_json=as_json)
 
 
-def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> "rich.table.Table":
-    """Lay out a table for people: the first column is words, the others are numbers."""
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for place, head in enumerate(heads):
-        table.add_column(head, justify="right" if place else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
 @study.command("widths")
 def widths(
     data: DataArgument,
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Trainings and rows; resumable.")],
-    runs: Annotated[
-        list[Path], typer.Option("--run", metavar="RUN", help="A float32 run of `train` on DATA; repeat it for several seeds.")
-    ],
+    runs: RunsOption,
     lessons: Annotated[
         list[str] | None, typer.Option("--lesson", help="What to train; repeatable. A wrong name lists them all.")
     ] = None,
@@ -187,37 +151,58 @@ def widths(
     Example: ossia study widths data --run run0 --run run1 --lesson "2 bits alone" --lesson search --out study
     """
     from ossia.data import Dataset
-    from ossia.service.provenance import make_provenance
     from ossia.studies.widths import Settings, conclude
     from ossia.studies.widths import study as judge
 
     settings = Settings(tuple(lessons) if lessons else Settings.lessons, epochs, lr)
     dataset, names = Dataset.load(data), [run.resolve().name for run in runs]
+    _go_through(judge(dataset, runs, settings, out), None, "study widths", out)
+    verdict = conclude(dataset, out, names, settings)
+    provenance = _provenance(data, dataset)
+    answer({"verdict": verdict, "provenance": provenance}, [_widths_table(verdict, data.resolve().name)], as_json=as_json)
+
+
+def _go_through(steps: Iterable[object], total: int | None, what: str, out: Path) -> None:
+    """Go through a study; when somebody stops us, say that nothing is lost."""
     try:
-        for _ in watch(judge(dataset, runs, settings, out), None, "study widths", str):
+        for _ in watch(steps, total, what, str):
             pass
     except KeyboardInterrupt:
-        say(f"study widths: every epoch and row that ended is in {out}; run again to resume")
+        say(f"{what}: what is through is in {out}; run again to resume")
         raise typer.Exit(INTERRUPTED) from None
-    verdict = conclude(dataset, out, names, settings)
+
+
+def _provenance(data: Path, dataset: "ossia.data.Dataset", *seeds: int) -> "ossia.evaluation.Provenance":
+    """Note what was typed, on which data."""
+    from ossia.service.provenance import make_provenance
+
     command = shlex.join(["ossia", *sys.argv[1:]])
-    provenance = make_provenance(command, seeds=(), data=data.resolve().name, data_hash=dataset.hash)
-    answer({"verdict": verdict, "provenance": provenance}, [_widths_table(verdict, data.resolve().name)], as_json=as_json)
+    return make_provenance(command, seeds=seeds, data=data.resolve().name, data_hash=dataset.hash)
+
+
+def _table(
+    title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], words: Collection[int] = (0,)
+) -> "rich.table.Table":
+    """Lay out a table for people; the columns `words` are text, the others numbers."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for place, head in enumerate(heads):
+        table.add_column(head, justify="left" if place in words else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _widths_table(verdict: "ossia.studies.widths.Verdict", data: str) -> "rich.table.Table":
     """Lay out what the study of widths found: a row a slice, and what share it is of what it is held against."""
-    from rich.table import Table
-
-    table = Table(title=f"{data}, {len(verdict.runs)} run(s)", title_justify="left", header_style="bold")
-    for place, head in enumerate(("", "NDCG@10", "95 %", "HR@10", "of", "share", "95 %")):
-        table.add_column(head, justify="left" if place in (0, 4) else "right", no_wrap=True)
-    against = {each.difference.name: each for each in verdict.comparisons}
+    against, rows = {each.difference.name: each for each in verdict.comparisons}, []
     for row in verdict.rows:
         ndcg, other = row.ndcg_at_10, against.get(row.name)
         cells = (f"{ndcg.mean:.4f}", f"{ndcg.low:.4f}–{ndcg.high:.4f}", f"{row.hr_at_10.mean:.4f}")
-        table.add_row(row.name, *cells, *(_share_cells(other) if other else ()))
-    return table
+        rows.append((row.name, *cells, *(_share_cells(other) if other else ())))
+    heads = ("", "NDCG@10", "95 %", "HR@10", "of", "share", "95 %")
+    return _table(f"{data}, {len(verdict.runs)} run(s)", heads, rows, words=(0, 4))
 
 
 def _share_cells(against: "ossia.studies.widths.Against") -> tuple[str, str, str]:
@@ -249,22 +234,16 @@ def _tables(
     verdict: "ossia.studies.chord_verdict.Verdict | ossia.studies.forward_ofa_verdict.Verdict", title: str
 ) -> "list[str | rich.table.Table]":
     """Tabulate rows and differences."""
-    from rich.table import Table
-
     from ossia.evaluation.table import comparison_cells, likelihood_cell
 
-    table = Table(title=f"{title}, {len(verdict.runs)} run(s)", title_justify="left", header_style="bold")
-    for place, head in enumerate(("", "NDCG@10", "95 %", "HR@10", "log-likelihood")):
-        table.add_column(head, justify="right" if place else "left", no_wrap=True)
+    rows = []
     for row in verdict.rows:
-        ndcg = row.ndcg_at_10
+        ndcg, likelihood = row.ndcg_at_10, verdict.log_likelihood[row.name]
         between = f"{ndcg.low:.4f}–{ndcg.high:.4f}"
-        table.add_row(
-            row.name, f"{ndcg.mean:.4f}", between, f"{row.hr_at_10.mean:.4f}", f"{verdict.log_likelihood[row.name]:.4f}"
-        )
-    gaps = Table(title="differences, user by user", title_justify="left", header_style="bold")
-    for place, head in enumerate(("", "minus", "NDCG@10", "95 %", "p", "nats")):
-        gaps.add_column(head, justify="right" if place > 1 else "left", no_wrap=True)
-    for each in verdict.comparisons:
-        gaps.add_row(*comparison_cells(each), likelihood_cell(each))
-    return [table, gaps]
+        rows.append((row.name, f"{ndcg.mean:.4f}", between, f"{row.hr_at_10.mean:.4f}", f"{likelihood:.4f}"))
+    gaps = [(*comparison_cells(each), likelihood_cell(each)) for each in verdict.comparisons]
+    heads, gap_heads = ("", "NDCG@10", "95 %", "HR@10", "log-likelihood"), ("", "minus", "NDCG@10", "95 %", "p", "nats")
+    return [
+        _table(f"{title}, {len(verdict.runs)} run(s)", heads, rows),
+        _table("differences, user by user", gap_heads, gaps, words=(0, 1)),
+    ]

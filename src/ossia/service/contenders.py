@@ -31,8 +31,9 @@ from ossia.evaluation.baselines import MarkovBigram, Popularity, recent_counts
 from ossia.evaluation.controls import another_user
 from ossia.evaluation.item_knn import ItemKNN
 from ossia.evaluation.table import Family
+from ossia.service.answerer import FRESH
 from ossia.service.generator import Generator
-from ossia.service.personalizer import FRESH, Personalizer
+from ossia.service.personalizer import Personalizer
 from ossia.service.rankers import Delivery, deliver, make_profiles, receive, unpack
 from ossia.types import WIDTHS, Budget, Profile, Ranker
 

@@ -27,14 +27,12 @@ from ossia.adaptation.manifests import read_tensors
 from ossia.adaptation.personalizer_manifest import CONSTANT, CONTROLLER, MODEL, PersonalizerManifest
 from ossia.adaptation.structure import StructurePlan, delta_bytes, plan_structure
 from ossia.errors import ArtifactError, UsageError
-from ossia.service.personalizer import FRESH, Personalizer, open_graph, read_personalizer, stack_profiles
+from ossia.service.answerer import FRESH, Answerer
+from ossia.service.personalizer import Personalizer, open_graph, read_personalizer, stack_profiles
 from ossia.types import Budget, Profile
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
-
-PLANS = 64
-"""Budgets, and structures within them, whose plans are kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +53,7 @@ class GeneratorPlan:
 
 
 @dataclass(frozen=True, eq=False)
-class Generator:
+class Generator(Answerer[GeneratorPlan]):
     """A trained generator of weights, ready to answer. Immutable; threads may share it.
 
     Attributes:
@@ -65,6 +63,8 @@ class Generator:
         average: the mean profile over training users: the same answer for everybody, as a control.
         codes: who chooses widths and rows beside it; None: nobody.
     """
+
+    PLANS = 64  # of budgets, and of structures within them
 
     base: Base
     manifest: PersonalizerManifest
@@ -105,53 +105,6 @@ class Generator:
             asked, answers = {"profiles": dim, "share": 1}, {"log_odds": gates}
             controller = open_graph(folder / CONTROLLER, content[CONTROLLER], asked, answers)
         return cls(base, manifest, layout, average[None], codes, parameters, controller)
-
-    def personalize(self, profile: Profile, budget: Budget, *, device: Device = FRESH, signed: bool = False) -> Adaptation:
-        """Generate one user's structure and weights.
-
-        Args:
-            profile: as decoded from the device.
-            budget: what the device can afford.
-            device: what is on it already, and how fast it is.
-            signed: leave room for a signature in `download_bytes`.
-
-        Returns:
-            the adaptation.
-
-        Raises:
-            BudgetError: nothing fits; names the limit and its floor.
-            UsageError: the profile has another length, or `latency_us` comes without a cost table.
-        """
-        return self.personalize_many([profile], [budget], devices=[device], signed=signed)[0]
-
-    def personalize_many(
-        self,
-        profiles: Sequence[Profile],
-        budgets: Sequence[Budget],
-        *,
-        devices: Sequence[Device] | None = None,
-        signed: bool = False,
-    ) -> list[Adaptation]:
-        """Generate for many users at once.
-
-        Args:
-            profiles: one per user.
-            budgets: one per user.
-            devices: one per user; None: every device holds the base and the table.
-            signed: leave room for signatures.
-
-        Returns:
-            one adaptation per user.
-
-        Raises:
-            BudgetError: a user's budget can't be met.
-            UsageError: lists of different lengths, or what `personalize` refuses.
-        """
-        on = [FRESH] * len(profiles) if devices is None else devices
-        if not len(profiles) == len(budgets) == len(on):
-            raise UsageError(f"personalize: expected as many budgets and devices as the {len(profiles)} profiles")
-        plans = [self.plan(budget, device=device, signed=signed) for budget, device in zip(budgets, on, strict=True)]
-        return self.allocate_many(profiles, plans)
 
     def allocate_many(self, profiles: Sequence[Profile], plans: Sequence[GeneratorPlan]) -> list[Adaptation]:
         """Generate for many users by plans made before.
@@ -195,23 +148,6 @@ class Generator:
         answer = self._generate(self.average, [plan])[0]
         return answer if self.codes is None else self._with_codes(answer, plan, self.codes.constant)
 
-    def plan(self, budget: Budget, *, device: Device = FRESH, signed: bool = False) -> GeneratorPlan:
-        """Look up or make the plan for a budget.
-
-        Args:
-            budget: what the device can afford.
-            device: what is on it already, and how fast it is.
-            signed: leave room for a signature.
-
-        Returns:
-            the plan, for any number of users.
-
-        Raises:
-            BudgetError: nothing fits.
-            UsageError: `latency_us` without a cost table.
-        """
-        return self._fresh_plan(budget, signed) if device is FRESH else self._make_plan(budget, device, signed)
-
     def _generate(self, states: Float32[np.ndarray, "users dim"], plans: Sequence[GeneratorPlan]) -> list[Adaptation]:
         """Choose blocks, then generate for those that run."""
         kept = self._choose(states, plans)
@@ -244,11 +180,6 @@ class Generator:
         rest = self._rest_plan(plan, gates.tobytes()).allocate(importance)
         return replace(answer, codes=rest.codes, rows=rest.rows)
 
-    @cached_property
-    def _fresh_plan(self) -> Callable[[Budget, bool], GeneratorPlan]:
-        """From budget and signed to the plan for a fresh device; the last few are kept."""
-        return lru_cache(maxsize=PLANS)(lambda budget, signed: self._make_plan(budget, FRESH, signed))
-
     def _make_plan(self, budget: Budget, device: Device, signed: bool) -> GeneratorPlan:
         """Work out what a budget means on a device."""
         structure = plan_structure(
@@ -266,7 +197,7 @@ class Generator:
     @cached_property
     def _rest_plan(self) -> Callable[[GeneratorPlan, bytes], Plan]:
         """From a plan and the gates chosen to the plan of widths; the last few are kept."""
-        return lru_cache(maxsize=PLANS)(self._make_rest_plan)
+        return lru_cache(maxsize=self.PLANS)(self._make_rest_plan)
 
     def _make_rest_plan(self, plan: GeneratorPlan, chosen: bytes) -> Plan:
         """Work out what is left for widths. Rows are chosen where the table is limited, and else stay whole."""

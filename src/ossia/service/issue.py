@@ -11,22 +11,22 @@ bytes do not depend on it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int32
 
 from ossia.adaptation.adaptation import Adaptation
-from ossia.adaptation.allocate import Device
 from ossia.adaptation.base import Base
 from ossia.adaptation.payload import encode_payload
 from ossia.adaptation.request import Ask, Reply
 from ossia.device.ranking import top_k
 from ossia.errors import BudgetError, PayloadError
+from ossia.service.answerer import Answerer
 from ossia.service.faults import RequestError, unauthorized
 from ossia.service.keychain import Signer
 from ossia.service.store import Store
-from ossia.types import Budget, Profile
+from ossia.types import Profile
 
 PATIENCE_S = 10.0  # for a commit; a disk that takes longer is broken, and the batch's deadline is long over
 
@@ -48,41 +48,6 @@ class Order:
     block: frozenset[int] = frozenset()
 
 
-@runtime_checkable
-class Answerer(Protocol):
-    """What chooses adaptations: a personalizer of codes, or one that generates weights. A plan is its own business."""
-
-    @property
-    def base(self) -> Base:
-        """The base that it speaks of."""
-        ...
-
-    def plan(self, budget: Budget, *, device: Device = ..., signed: bool = False) -> Any:
-        """Work out what a budget means for every user; `BudgetError` where nothing fits.
-
-        Args:
-            budget: what the device can afford.
-            device: what is on it already, and how fast it is.
-            signed: whether a signature is counted.
-
-        Returns:
-            the plan, for any number of users.
-        """
-        ...
-
-    def allocate_many(self, profiles: Sequence[Profile], plans: Sequence[Any]) -> list[Adaptation]:
-        """Answer many users by plans made before.
-
-        Args:
-            profiles: one per user.
-            plans: one per user, from `plan`.
-
-        Returns:
-            one adaptation per user.
-        """
-        ...
-
-
 @dataclass(frozen=True, eq=False)
 class Issuer:
     """Makes signed payloads for one base with one key.
@@ -94,7 +59,7 @@ class Issuer:
         life_s: how long a payload is valid; never longer than its key.
     """
 
-    personalizer: Answerer
+    personalizer: Answerer[Any]
     signer: Signer
     store: Store
     life_s: int = 30 * 86_400

@@ -12,9 +12,9 @@ network's matrix products do not change with their number (tests hold the bytes 
 exactly one answer: a graph exported at a fixed batch once dropped sixty of sixty-four in silence.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,20 +28,15 @@ from ossia.adaptation.base import Base
 from ossia.adaptation.manifests import Tensors, read_files, read_manifest, read_tensors
 from ossia.adaptation.personalizer_manifest import CONSTANT, MODEL, PersonalizerManifest, personalizer_folder
 from ossia.errors import ArtifactError, UsageError
+from ossia.service.answerer import FRESH, Answerer
 from ossia.types import Budget, Profile
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-PLANS = 16
-"""Budgets whose plans are kept: 200 kB each for the reference ranker, and about 300 bytes for each row of a large table."""
-
-FRESH = Device()
-"""A device that holds the base and the table."""
-
 
 @dataclass(frozen=True, eq=False)
-class Personalizer:
+class Personalizer(Answerer[Plan]):
     """A trained personalizer, ready to answer. Immutable; threads may share it.
 
     Attributes:
@@ -52,6 +47,8 @@ class Personalizer:
     Example:
         `Personalizer.load(Base.load(path), "chord").personalize(profile, Budget.parse("weight_bytes=48000"))`
     """
+
+    PLANS = 16  # 200 kB each for the reference ranker, and about 300 bytes for each row of a large table
 
     base: Base
     manifest: PersonalizerManifest
@@ -117,53 +114,6 @@ class Personalizer:
         shares = np.exp(z - z.max())
         return np.asarray(shares / shares.sum(), np.float32)
 
-    def personalize(self, profile: Profile, budget: Budget, *, device: Device = FRESH, signed: bool = False) -> Adaptation:
-        """Choose one user's widths.
-
-        Args:
-            profile: as decoded from the device.
-            budget: what the device can afford.
-            device: what is on it already, and how fast it is.
-            signed: leave room for a signature in `download_bytes`.
-
-        Returns:
-            the adaptation; a term that no limit touches is None, as the base has it.
-
-        Raises:
-            BudgetError: nothing fits; names the limit and its floor.
-            UsageError: the profile has another length, or `latency_us` comes without a cost table.
-        """
-        return self.personalize_many([profile], [budget], devices=[device], signed=signed)[0]
-
-    def personalize_many(
-        self,
-        profiles: Sequence[Profile],
-        budgets: Sequence[Budget],
-        *,
-        devices: Sequence[Device] | None = None,
-        signed: bool = False,
-    ) -> list[Adaptation]:
-        """Choose many users' widths at once: the same answers as one by one, byte for byte.
-
-        Args:
-            profiles: one per user.
-            budgets: one per user.
-            devices: one per user; None: every device holds the base and the table.
-            signed: leave room for signatures.
-
-        Returns:
-            one adaptation per user.
-
-        Raises:
-            BudgetError: a user's budget can't be met.
-            UsageError: lists of different lengths, or what `personalize` refuses.
-        """
-        on = [FRESH] * len(profiles) if devices is None else devices
-        if not len(profiles) == len(budgets) == len(on):
-            raise UsageError(f"personalize: expected as many budgets and devices as the {len(profiles)} profiles")
-        plans = [self.plan(budget, device=device, signed=signed) for budget, device in zip(budgets, on, strict=True)]
-        return self.allocate_many(profiles, plans)
-
     def allocate_many(self, profiles: Sequence[Profile], plans: Sequence[Plan]) -> list[Adaptation]:
         """Choose many users' widths by plans made before.
 
@@ -201,28 +151,6 @@ class Personalizer:
             BudgetError: nothing fits.
         """
         return self.plan(budget, device=device, signed=signed).allocate(self.constant)
-
-    def plan(self, budget: Budget, *, device: Device = FRESH, signed: bool = False) -> Plan:
-        """Look up or make the plan for a budget.
-
-        Args:
-            budget: what the device can afford.
-            device: what is on it already, and how fast it is.
-            signed: leave room for a signature.
-
-        Returns:
-            the plan, for any number of users.
-
-        Raises:
-            BudgetError: nothing fits.
-            UsageError: `latency_us` without a cost table.
-        """
-        return self._fresh_plan(budget, signed) if device is FRESH else self._make_plan(budget, device, signed)
-
-    @cached_property
-    def _fresh_plan(self) -> Callable[[Budget, bool], Plan]:
-        """From budget and signed to the plan for a fresh device; the last few are kept, because devices come in a few kinds."""
-        return lru_cache(maxsize=PLANS)(lambda budget, signed: self._make_plan(budget, FRESH, signed))
 
     def _make_plan(self, budget: Budget, device: Device, signed: bool) -> Plan:
         """Work out what a budget means on a device."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ossia.adaptation.delta_layout import DeltaLayout
 from ossia.personalizers.decoder import Decoder, mapper
 from ossia.personalizers.forward_ofa import ForwardOfa, Parameters, layers_of, project
+from ossia.personalizers.generator import AbstractGenerator
 
 
 class WithoutController(ForwardOfa):
@@ -42,25 +43,7 @@ class WithoutController(ForwardOfa):
         place = torch.arange(len(self.gates), 0, -1, device=share.device)
         return (self.costs * place).expand(len(profiles), -1)
 
-    def relax(
-        self,
-        profiles: Float[Tensor, "users dim"],
-        share: Float[Tensor, " users"],
-        temperature: float,  # noqa: ARG002
-        generator: torch.Generator,  # noqa: ARG002
-    ) -> Float[Tensor, "users gates"]:
-        """Choose as when it counts: nothing is learnt about structures.
-
-        Args:
-            profiles: user states as the device sends them.
-            share: of what all blocks cost together, what each device can afford.
-            temperature: of the relaxation.
-            generator: of the noise.
-
-        Returns:
-            1 where a block runs and 0 where not.
-        """
-        return self.choose(profiles, share)
+    relax = AbstractGenerator.relax  # as when it counts: nothing is learnt about structures
 
 
 class RandomStructure(WithoutController):

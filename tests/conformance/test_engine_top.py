@@ -129,11 +129,16 @@ def widths_of(mixture: str) -> np.ndarray | None:
         return None
     if mixture == "runs":
         return np.repeat(np.array([3, 2, 3, 0, 1, 3], np.uint8), [2000, 700, 1500, 300, 200, 299])
-    shares = {"mostly 8": [0.05, 0.05, 0.1, 0.8], "a fourth each": [0.25] * 4, "none": [1.0, 0, 0, 0]}[mixture]
+    shares = {
+        "nearly all 8": [0.04, 0.01, 0.01, 0.94],
+        "mostly 8": [0.05, 0.05, 0.1, 0.8],
+        "a fourth each": [0.25] * 4,
+        "none": [1.0, 0, 0, 0],
+    }[mixture]
     return np.random.default_rng(3).choice(4, ITEMS, p=shares).astype(np.uint8)
 
 
-MIXTURES = ("all 8", "mostly 8", "a fourth each", "runs", "none")
+MIXTURES = ("all 8", "nearly all 8", "mostly 8", "a fourth each", "runs", "none")
 
 
 def expect_the_same(ranker: native.EngineRanker, history: np.ndarray, items: np.ndarray | None, k: int, unseen: bool) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import ossia.studies.forward_ofa_verdict
     import ossia.studies.widths
 
-ROWS_A_POINT, ROWS_A_RUN = 13, 6
+ROWS_A_POINT, ROWS_A_RUN = {"ridge": 4, "chord": 6}, 6
 ROWS_A_SHARE = 19
 
 RunsOption = Annotated[
@@ -43,7 +43,15 @@ def chord(
     runs: RunsOption,
     points: Annotated[
         list[str] | None,
-        typer.Option("--point", metavar="WIDTHS@BITS", help="Widths and average bits; repeatable. Left out: 2,4,8@3."),
+        typer.Option(
+            "--point",
+            metavar="WIDTHS@BITS",
+            help="Widths and average bits; repeatable. Left out: 2,4,8@3. 2,4,8@3a8: activations at 8 bits, too.",
+        ),
+    ] = None,
+    personalizers: Annotated[
+        list[str] | None,
+        typer.Option("--personalizer", help="Whose own widths: ridge, which is quick, or chord; repeatable. Left out: both."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,13 +63,14 @@ def chord(
     Example: ossia study chord data --run run0 --run run1 --point 2,4,8@3 --point 2,8@3.8 --out study
     """
     from ossia.data import Dataset
-    from ossia.studies.chord import Point
+    from ossia.studies.chord import PERSONALIZERS, Point
     from ossia.studies.chord import study as judge
     from ossia.studies.chord_verdict import conclude, write_page
 
     dataset, wanted = Dataset.load(data), [Point.parse(text) for text in points or ["2,4,8@3"]]
-    total = len(runs) * (ROWS_A_RUN + ROWS_A_POINT * len(wanted))
-    _go_through(judge(dataset, runs, wanted, out), total, "study chord", out)
+    whose = personalizers or PERSONALIZERS
+    rows = sum(3 + bool(point.activations) + sum(ROWS_A_POINT.get(each, 0) for each in whose) for point in wanted)
+    _go_through(judge(dataset, runs, wanted, out, whose), len(runs) * (ROWS_A_RUN + rows), "study chord", out)
     names = [run.resolve().name for run in runs]
     verdicts = [conclude(dataset, out, names, point) for point in wanted]
     provenance = _provenance(data, dataset)

@@ -129,18 +129,29 @@ def catalog(
     Example: ossia study catalog data --run run0 --run run1 --out study
     """
     from ossia.data import Dataset
+    from ossia.studies.catalog_study import PARTS
     from ossia.studies.catalog_study import study as judge
-    from ossia.studies.catalog_verdict import HEADS, REFRESH_HEADS, cells, conclude, refresh_cells, write_page
+    from ossia.studies.catalog_verdict import (
+        GAIN_HEADS,
+        HEADS,
+        REFRESH_HEADS,
+        cells,
+        conclude,
+        gain_cells,
+        refresh_cells,
+        write_page,
+    )
 
     dataset, name = Dataset.load(data), data.resolve().name
-    _go_through(judge(dataset, runs, out), len(runs), "study catalog", out)
+    _go_through(judge(dataset, runs, out), len(runs) * len(PARTS), "study catalog", out)
     verdict = conclude(out, [run.resolve().name for run in runs])
     provenance = _provenance(data, dataset)
     write_page(out / "catalog.html", verdict, name, provenance)
     table = _table(f"{name}, {len(verdict.runs)} run(s)", HEADS, [cells(line) for line in verdict.lines])
     kept = _table("own rows, refreshed every two events", REFRESH_HEADS, [refresh_cells(each) for each in verdict.refreshes])
-    learnt = [f"{held}: {gap.mean:+.4f} ({gap.low:+.4f} … {gap.high:+.4f}) over own rows" for held, gap in verdict.learnt]
-    answer({"verdict": verdict, "provenance": provenance}, [table, *learnt, kept], as_json=as_json)
+    gaps = _table("differences, user by user", GAIN_HEADS, [gain_cells(each) for each in verdict.gains], words=(0, 3))
+    splits = [f"{run}, {share:.0%} of the table: {split}" for run, share, split in verdict.splits]
+    answer({"verdict": verdict, "provenance": provenance}, [table, gaps, *splits, kept], as_json=as_json)
 
 
 @study.command("widths")

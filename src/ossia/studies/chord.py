@@ -28,7 +28,7 @@ import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -158,20 +158,25 @@ def study(
     if not personalizers or not set(personalizers) <= set(PERSONALIZERS):
         raise UsageError(f"personalizer: expected {' or '.join(PERSONALIZERS)}, got {', '.join(personalizers) or 'none'}")
     for name, run in zip(names, runs, strict=True):
-        done = {point: [folder / name / "rows" / str(point) / f"{each}.done" for each in personalizers] for point in points}
-        missing = [point for point in points if not all(mark.exists() for mark in done[point])]
+        marks = {point: [folder / name / "rows" / str(point) / f"{each}.done" for each in personalizers] for point in points}
+        missing = [point for point in points if not all(mark.exists() for mark in marks[point])]
         if not missing:
             continue
         material = Material.prepare(data, run, folder / name)
-        for point in (None, *missing):
-            rows = common_rows(material, points[0]) if point is None else point_rows(material, point, personalizers)
-            place = folder / name / "rows" / (COMMON if point is None else str(point))
-            for row in rows:
-                if not (place / f"{row.name}.npz").exists():
-                    write_row(place / f"{row.name}.npz", row.judge())
-                    yield Done(name, COMMON if point is None else str(point), row.name)
-            for mark in done[point] if point else ():
+        yield from _judge(name, COMMON, folder, common_rows(material, points[0]))
+        for point in missing:
+            yield from _judge(name, str(point), folder, point_rows(material, point, personalizers))
+            for mark in marks[point]:
                 write_whole(mark, b"")
+
+
+def _judge(run: str, point: str, folder: Path, rows: Iterator[Row]) -> Iterator[Done]:
+    """Judge the rows that have not been judged."""
+    for row in rows:
+        path = folder / run / "rows" / point / f"{row.name}.npz"
+        if not path.exists():
+            write_row(path, row.judge())
+            yield Done(run, point, row.name)
 
 
 def common_rows(material: Material, point: Point) -> Iterator[Row]:
@@ -246,13 +251,9 @@ class _Desk:
     def personal(self, recipe: str, make: Callable[[], AbstractPersonalizer]) -> Iterator[Row]:
         """Make the rows of a recipe: own widths, and their controls; the spread of its codes is written beside them."""
         test, seed = self.material.test, self.material.seed
-        made: list[AbstractPersonalizer] = []
+        personalizer = cache(make)
 
-        def personalizer() -> AbstractPersonalizer:
-            if not made:
-                made.append(make())
-            return made[0]
-
+        @cache
         def own() -> Tensor:
             return self._own(personalizer(), test)
 
@@ -267,7 +268,7 @@ class _Desk:
             return _steps(shuffle_codes(codes, self.material.inputs.numpy().astype(np.int64), seed=seed), self.point)
 
         def judge_own() -> Judged:
-            self._write_spread(recipe, personalizer())
+            self._write_spread(recipe, own(), self._own(personalizer(), self.material.before))
             return self.frozen.judge(test, own())
 
         swapped = torch.from_numpy(another_user(len(test), seed=seed))
@@ -307,11 +308,8 @@ class _Desk:
         chunks = torch.split(events.profiles, CHUNK)
         return torch.cat([untrained.cut(personalizer.importance(chunk), self.point.bits) for chunk in chunks])
 
-    def _write_spread(self, recipe: str, personalizer: AbstractPersonalizer) -> None:
-        codes, earlier = (
-            self._own(personalizer, events).sum(dim=1).to(torch.uint8).numpy()
-            for events in (self.material.test, self.material.before)
-        )
+    def _write_spread(self, recipe: str, now: Tensor, then: Tensor) -> None:
+        codes, earlier = (steps.sum(dim=1).to(torch.uint8).numpy() for steps in (now, then))
         assert np.array_equal(self.material.test.cases.users, self.material.before.cases.users), (
             "one test and one validation case"
         )

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from ossia.adaptation import Adaptation, Base, apply, make_profile
 from ossia.backbones import Backbone
+from ossia.backbones.backbone import SlotJoint, plain
 from ossia.backbones.published import from_weights
 from ossia.backbones.ranker import encode, pad_left
 from ossia.data import Cases, Histories
-from ossia.backbones.backbone import SlotJoint, plain
 from ossia.personalizers.relaxed import relaxed_slot, weights_at
 from ossia.training.batches import group_by_size
 

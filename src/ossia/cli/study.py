@@ -53,6 +53,10 @@ def chord(
         list[str] | None,
         typer.Option("--personalizer", help="Whose own widths: ridge, which is quick, or chord; repeatable. Left out: both."),
     ] = None,
+    random_encoders: Annotated[
+        list[Path] | None,
+        typer.Option("--random-encoder", metavar="RUN", help="For each --run one with `--set moving=items`, as another row."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Is a choice of precision personal, and better than full precision? One table and one page for each point.
@@ -63,7 +67,7 @@ def chord(
     Example: ossia study chord data --run run0 --run run1 --point 2,4,8@3 --point 2,8@3.8 --out study
     """
     from ossia.data import Dataset
-    from ossia.studies.chord import PERSONALIZERS, Point
+    from ossia.studies.chord import PERSONALIZERS, Point, study_random_encoders
     from ossia.studies.chord import study as judge
     from ossia.studies.chord_verdict import conclude, write_page
 
@@ -71,6 +75,8 @@ def chord(
     whose = personalizers or PERSONALIZERS
     rows = sum(3 + bool(point.activations) + sum(ROWS_A_POINT.get(each, 0) for each in whose) for point in wanted)
     _go_through(judge(dataset, runs, wanted, out, whose), len(runs) * (ROWS_A_RUN + rows), "study chord", out)
+    if random_encoders:
+        _go_through(study_random_encoders(dataset, runs, random_encoders, out), len(runs), "study chord", out)
     names = [run.resolve().name for run in runs]
     verdicts = [conclude(dataset, out, names, point) for point in wanted]
     provenance = _provenance(data, dataset)

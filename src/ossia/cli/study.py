@@ -128,6 +128,7 @@ def catalog(
     data: DataArgument,
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Bases, ranks and the page; resumable.")],
     runs: RunsOption,
+    cases: Annotated[int, typer.Option("--cases", min=2, help="Draw at most this many test users of each run.")] = 6_000,
     as_json: JsonOption = False,
 ) -> None:
     """Which part of the item table should a device hold? Quality against bytes, fresh and two and five events stale.
@@ -149,7 +150,7 @@ def catalog(
     )
 
     dataset, name = Dataset.load(data), data.resolve().name
-    _go_through(judge(dataset, runs, out), len(runs) * len(PARTS), "study catalog", out)
+    _go_through(judge(dataset, runs, out, cases), len(runs) * len(PARTS), "study catalog", out)
     verdict = conclude(out, [run.resolve().name for run in runs])
     provenance = _provenance(data, dataset)
     write_page(out / "catalog.html", verdict, name, provenance)

@@ -265,7 +265,7 @@ typedef struct { /* a payload's sections, as they were found and checked */
 int read_payload(const ossia_model *model, const uint8_t *data, size_t size, int flags, sections *found);
 bool list_next(list *rows, uint32_t below, uint64_t *row);
 uint64_t delta_numbers(const slot *s, const sections *found); /* that a slot's delta takes */
-bool is_number(const uint8_t *half); /* not infinite, nor none */
+bool are_numbers(const uint8_t *halves, uint64_t count); /* none infinite, nor no number; NULL is none at all */
 
 static inline unsigned bit_of(const uint8_t *bits, uint32_t index) { return bits[index / 8] >> index % 8 & 1; }
 static inline unsigned code_of(const uint8_t *codes, uint32_t index) /* without codes all are 8 bits wide */

@@ -138,7 +138,9 @@ class Resident:
             return self._popular(ids, k)
         table = self.session.base.table
         if ids is None:
-            rows = np.setdiff1d(np.arange(len(table)), self.session.history)
+            unseen = np.ones(len(table), np.bool_)
+            unseen[self.session.history] = False
+            rows = np.flatnonzero(unseen)
         else:
             rows = np.array([table.row_of.get(each, ABSENT) for each in ids], np.int64)
         ranking = self.session.rank(Candidates(rows), k, now)

@@ -27,6 +27,7 @@ does that. A session fetches nothing and holds no keys: `verify` does.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -166,10 +167,10 @@ class Session:
         Returns:
             the profile; zeros with scale 0 for an empty history. The adaptation in force has no part in it.
         """
-        clip, state = np.float32(self.base.manifest.profile_clip), self.plain.ranker.state(self.history)
-        if noise is not None:
-            state = np.clip(state, -clip, clip) + noise
-        return make_profile(state, float(clip))
+        if noise is None:
+            return self._quiet_profile
+        clip = np.float32(self.base.manifest.profile_clip)
+        return make_profile(np.clip(self.plain.ranker.state(self.history), -clip, clip) + noise, float(clip))
 
     def receive(self, data: bytes, now: int) -> tuple["Session", Receipt]:
         """Judge bytes that arrived, and put them in force if they are a payload that is wanted.
@@ -244,6 +245,11 @@ class Session:
             the version of the base.
         """
         return next((each.version for each in self.payloads if now < each.header.expiry), self.plain)
+
+    @cached_property
+    def _quiet_profile(self) -> Profile:
+        """Make the profile without noise, once: a policy may look at it every half minute, for days without a click."""
+        return make_profile(self.plain.ranker.state(self.history), float(self.base.manifest.profile_clip))
 
     def _check_wanted(self, header: Header, now: int) -> None:
         """Raise PayloadError for a well-formed payload that is not for us, not for now, or not new."""

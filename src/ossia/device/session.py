@@ -27,7 +27,6 @@ does that. A session fetches nothing and holds no keys: `verify` does.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from functools import cached_property
 from typing import Final
 
 import numpy as np

@@ -8,6 +8,7 @@ no ranges sends a file from its beginning; what was not asked for is then read a
 """
 
 from collections.abc import Iterator
+from functools import partial
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
@@ -35,25 +36,25 @@ def open_mirror(where: str) -> Mirror:
         UsageError: neither.
     """
     if where.startswith(("https://", "http://")):
-        return lambda path, start=0: _from_web(f"{where.rstrip('/')}/{quote(path)}", start)
+        return partial(_from_web, where.rstrip("/"))
     if not Path(where).is_dir():
         raise UsageError(f"mirror: expected a folder or an address that begins with http, got {where!r}")
-    return lambda path, start=0: _from_disk(Path(where) / path, start)
+    return partial(_from_disk, Path(where))
 
 
-def _from_disk(path: Path, start: int) -> Iterator[bytes]:
+def _from_disk(folder: Path, path: str, start: int = 0) -> Iterator[bytes]:
     """Read a file in parts."""
-    with path.open("rb") as file:
+    with (folder / path).open("rb") as file:
         file.seek(start)
         while part := file.read(PART):
             yield part
 
 
-def _from_web(url: str, start: int) -> Iterator[bytes]:
+def _from_web(where: str, path: str, start: int = 0) -> Iterator[bytes]:
     """Read an answer in parts; the fetch API of the standard library, so that a device needs nothing more."""
     headers = {"user-agent": "ossia"} | ({"range": f"bytes={start}-"} if start else {})
     try:
-        with urlopen(Request(url, headers=headers), timeout=TIMEOUT_S) as answer:
+        with urlopen(Request(f"{where}/{quote(path)}", headers=headers), timeout=TIMEOUT_S) as answer:
             skip = start if answer.status == HTTPStatus.OK else 0
             while part := answer.read1(PART):
                 skip, part = max(0, skip - len(part)), part[skip:]

@@ -1,8 +1,8 @@
 """Reading from a mirror: with a limit on bytes and on time, held to what was signed, and from where it broke off.
 
 A mirror is a function from a path and a first byte to the bytes from there on: a web server's folder, a memory stick, a test.
-What it gives of a large file goes to `SHA256.part` as it comes, so that whatever breaks off, be it the line or the power, goes on
-at the same byte. Nobody vouches for a part: only the whole is held to its digest, and where it does not hold, the part is thrown
+What it gives of a large file goes to `SHA256.part` as it comes, so that whatever breaks off, the line or the power, goes on at
+the same byte. Nobody vouches for a part: only the whole is held to its digest, and where it does not hold, the part is thrown
 away and the file is fetched once more from its first byte.
 """
 
@@ -108,9 +108,10 @@ class Source:
             if part.stat().st_size < target.length:  # it ended early; who knows: the next one may go on
                 raise
             part.unlink()
-            if resumed:
-                return self.download(path, target, out)
-            raise
+            if not resumed:
+                raise
+            self.download(path, target, out)
+            return
         DISK.replace(part, out, 0o644)
         DISK.flush_folder(out.parent)
 

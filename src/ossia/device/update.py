@@ -5,8 +5,8 @@
     FOLDER/releases/7/         a base, whole: `Base.load`
     FOLDER/files/SHA256        files of the next release, until all are there; `.part` while one is on its way
 
-Mirrors and how they are read are `ossia.device.source`. Nothing that one gives is believed before `ossia.device.trust` has judged
-it, or before it has the length and the digest that signed metadata give. A broken download goes on at the byte where it broke.
+Mirrors and how they are read are `ossia.device.source`. Nothing that one gives is believed before `ossia.device.trust` has
+judged it, or before it has the length and digest that signed metadata give. A broken download goes on at its next byte.
 
     metadata     believed as a whole or not at all, then written in one step
     keys.json    next, so that a mirror without the release's files can't keep a revocation from us
@@ -25,7 +25,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
@@ -77,11 +77,19 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Refused:
-    """What a mirror gave, and why it was not taken."""
+    """What a mirror gave, and why it was not taken.
+
+    Attributes:
+        mirror: its place in the list.
+        refusal: why, in a word.
+        reason: why, in a sentence.
+        release: the release that was wanted by then; 0: it did not come so far.
+    """
 
     mirror: int
     refusal: ReleaseRefusal
     reason: str
+    release: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,11 +100,13 @@ class Updated:
         release: the release in force now; 0 before the first.
         changed: whether it is another one than before.
         refused: what mirrors gave that was not taken; with none left to ask, everything is as it was.
+        received: bytes that came from mirrors.
     """
 
     release: int
     changed: bool
     refused: tuple[Refused, ...] = ()
+    received: int = field(default=0, compare=False)
 
 
 def begin(folder: Path, root: bytes) -> State:
@@ -172,20 +182,22 @@ def update(
         OSError: the disk refused.
     """
     refused: list[Refused] = []
+    received = 0
     for index, mirror in enumerate(mirrors):
-        source = Source(mirror, clock)
+        source, number = Source(mirror, clock), 0
         try:
             state, trusted = _believe(folder, source, now)
             _take_keys(folder, source, trusted)
             number = trusted.rollout.wanted(state.secret, state.release)
-            if number > state.release:
+            if number and not (number == state.release and release_folder(folder, number).is_dir()):
                 _install(folder, source, trusted, state.release, number, personalizers)
                 _write(folder, msgspec.structs.replace(state, release=number))
                 _tidy(folder, {number, state.release})
-            return Updated(number, number > state.release, tuple(refused))
+            return Updated(number, number > state.release, tuple(refused), received + source.received)
         except ReleaseError as error:
-            refused.append(Refused(index, error.refusal, str(error)))
-    return Updated(read_state(folder).release, False, tuple(refused))
+            refused.append(Refused(index, error.refusal, str(error), number))
+            received += source.received
+    return Updated(read_state(folder).release, False, tuple(refused), received)
 
 
 def refresh(state: State, source: Source, now: int) -> Trusted:

@@ -121,7 +121,7 @@ def live(lives: Device, items: list[str], *, linger_s: float = 0.0) -> tuple[lis
 @pytest.mark.parametrize("behave", [silent, endless, dripping, broken, closing, babbling])
 def test_no_ranking_waits_for_a_service_whatever_it_does(base: Base, tmp_path: Path, serve, behave) -> None:
     lives = device(base, tmp_path)
-    lives.connect(serve(behave).url, base, deadline_s=10.0)
+    lives.connect(serve(behave).url, deadline_s=10.0)
     ranked, _ = live(lives, [f"item-{row}" for row in range(20)])
     alone = device(base, tmp_path / "alone")
     expected, _ = live(alone, [f"item-{row}" for row in range(20)])
@@ -152,7 +152,7 @@ def test_a_refusal_arrives_with_its_time_to_come_again(serve) -> None:
 @pytest.mark.parametrize("url", ["ftp://x", "nothing", "http://"])
 def test_an_address_that_is_none_is_refused(base: Base, tmp_path: Path, url: str) -> None:
     with pytest.raises(UsageError, match="url: expected"):
-        device(base, tmp_path).connect(url, base)
+        device(base, tmp_path).connect(url)
 
 
 def friendly(base: Base):
@@ -176,7 +176,7 @@ def friendly(base: Base):
 def test_a_device_enrolls_asks_and_ranks_with_what_it_got_and_no_item_leaves_it(base: Base, tmp_path: Path, serve) -> None:
     service = serve(friendly(base))
     lives = device(base, tmp_path)
-    lives.connect(service.url, base)
+    lives.connect(service.url)
     items = [f"item-{row}" for row in (4, 17, 30, 9)]
     _, told = live(lives, items, linger_s=20.0)
     assert [receipt.accepted for receipt in told] == [True, True]
@@ -207,7 +207,7 @@ def test_on_a_full_disk_rankings_go_on_and_nothing_leaves_that_the_log_could_not
     service, disk = serve(friendly(base)), Full()
     disk.full = True
     lives = Device(Keeper(Home(tmp_path, disk), open_resident(new_kept(SECRET), base, SETTINGS)), top=5)
-    lives.connect(service.url, base)
+    lives.connect(service.url)
     ranked, told = live(lives, ["item-4", "item-17"])
     assert [each.fault for each in ranked] == ["No space left on device"] * 2
     assert all(len(each.shown.ids) == 5 for each in ranked)

@@ -2,7 +2,9 @@
 
     enroll      the public key, the time, a signature                           no token
     ask         base id, table id, budget, how many candidates, the profile     token
+    report      a release's number, whether it does harm: by consent alone      token
     erase       nothing                                                         token
+    look        which files of a release are not here, to mirrors               no token
 
 That is all that ever leaves. There is no item in it, and no history.
 """
@@ -24,7 +26,9 @@ from ossia.types import Budget, Profile
 FIELDS: Final = {
     "enroll": ("public key", "time", "signature"),
     "ask": ("base id", "table id", "budget", "candidates wanted", "profile", "token"),
+    "report": ("release", "whether it does harm", "token"),
     "erase": ("token",),
+    "look": ("files of a release that are not here",),
     "reply": (),
 }
 """What each kind of request discloses, beside the address that it comes from."""
@@ -135,6 +139,21 @@ def payload_request(kept: Kept, base: Base, profile: Profile, budget: Budget, *,
     ask = Ask(base.id[:16], base.table.id[:16], budget, profile, rows, candidates)
     norm = float(np.linalg.norm(profile.state))
     return Request("ask", "POST", "/v1/payload", encode_ask(ask), kept.token, encode_profile(profile), norm)
+
+
+def report_request(kept: Kept, release: int, worse: bool) -> Request:
+    """Tell how a release fares here.
+
+    Args:
+        kept: what the device keeps; its token is shown.
+        release: its number.
+        worse: whether it does harm, or can't be loaded.
+
+    Returns:
+        the request.
+    """
+    document = {"release": release, "worse": worse}
+    return Request("report", "POST", "/v1/guard", msgspec.json.encode(document), kept.token)
 
 
 def erase_request(kept: Kept) -> Request:

@@ -22,8 +22,10 @@ MAGIC: Final = b"OSSD"
 VERSION: Final = 1
 HEAD: Final = struct.Struct("<4sB32s")
 EXCHANGE: Final = struct.Struct("<QBI16sf")
-KINDS: Final = ("enroll", "ask", "erase", "reply")
-"""What a record of the log can be; all but the last left the device."""
+KINDS: Final = ("enroll", "ask", "erase", "reply", "look", "report")
+"""What a record of the log can be; all but `reply` left the device."""
+BORNE: Final = 8
+"""Clicks after which a release counts as borne."""
 
 
 class Exchange(msgspec.Struct, frozen=True):
@@ -73,6 +75,60 @@ class Asking(msgspec.Struct, frozen=True, array_like=True):
     profile: bytes = b""
 
 
+class Following(msgspec.Struct, frozen=True, array_like=True):
+    """Where a device stands with releases.
+
+    Attributes:
+        release: whose base it ranks with; 0: one that came with the app.
+        looked: when it last heard what there is; None: never.
+        failures: looks in a row that brought nothing; one that is under way counts.
+        not_before: when to look again, at the earliest.
+        clicks: since the release is in force.
+        worse: whether the guard dropped a payload since.
+        unfit: the newest release that was signed and can't be loaded here; 0: none.
+        told: the last verdicts that the service has heard.
+    """
+
+    release: int = 0
+    looked: int | None = None
+    failures: int = 0
+    not_before: int = 0
+    clicks: int = 0
+    worse: bool = False
+    unfit: int = 0
+    told: tuple[tuple[int, bool], ...] = ()
+
+    @property
+    def verdict(self) -> tuple[int, bool] | None:
+        """What there is to tell: a release, and whether it does harm; None: nothing that was not told."""
+        found = [(self.unfit, True)] if self.unfit > self.release else []
+        if self.release and (self.worse or self.clicks >= BORNE):
+            found.append((self.release, self.worse))
+        return next((each for each in found if each not in self.told), None)
+
+    def after_click(self, dropped: bool) -> "Following":
+        """Count a click, or a payload that came.
+
+        Args:
+            dropped: whether the guard dropped a payload over it.
+
+        Returns:
+            where the device stands after it.
+        """
+        if not self.release:
+            return self
+        return msgspec.structs.replace(self, clicks=min(self.clicks + 1, BORNE), worse=self.worse or dropped)
+
+    def after_telling(self) -> "Following":
+        """Note that the verdict was heard.
+
+        Returns:
+            where the device stands after it; verdicts of long ago are forgotten.
+        """
+        heard = () if self.verdict is None else (self.verdict,)
+        return msgspec.structs.replace(self, told=(*self.told, *heard)[-4:])
+
+
 class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that a device keeps.
 
@@ -85,6 +141,7 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         highest: the highest sequence ever accepted.
         token: from enrolment; empty without.
         asking: where it stands with its asks.
+        following: where it stands with releases.
         popular: the base's most popular ids: what to show if the base is gone.
         log: `Exchange` records, oldest first, of all that ever left.
     """
@@ -97,6 +154,7 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     highest: int = 0
     token: str = ""
     asking: Asking = Asking()
+    following: Following = Following()
     popular: tuple[str, ...] = ()
     log: bytes = b""
 

@@ -33,7 +33,15 @@ from ossia.adaptation.enrolment import device_of
 from ossia.adaptation.payload import Verify
 from ossia.adaptation.profile import decode_profile
 from ossia.adaptation.request import decode_reply
-from ossia.device.exchange import Answer, Request, enroll_request, payload_request, read_fault, read_token
+from ossia.device.exchange import (
+    Answer,
+    Request,
+    enroll_request,
+    payload_request,
+    read_fault,
+    read_token,
+    report_request,
+)
 from ossia.device.guard import Guard
 from ossia.device.kept import Asking, Exchange, Kept, KeptPayload, bytes_since
 from ossia.device.policy import DAY_S, Backoff, Policy, Situation, periodic
@@ -59,6 +67,8 @@ class Settings:
         budget: what it can afford.
         candidates: how many candidates it asks for.
         rows: whether it asks for rows.
+        look_s: seconds between two looks for a release.
+        tells: whether the user consents to tell how a release fares.
         noise: standard deviation of what is added to each value of a profile, in units of the base's clip.
         runtime: what computes.
         verify: checks signatures.
@@ -71,6 +81,8 @@ class Settings:
     budget: Budget = field(default_factory=Budget)
     candidates: int = 0
     rows: bool = False
+    look_s: int = DAY_S // 4
+    tells: bool = False
     noise: float = 0.0
     runtime: str | Runtime = "default"
     verify: Verify | None = field(default=None, repr=False)
@@ -121,7 +133,8 @@ class Resident:
         session = self.session.observe(row)
         asking = _with(self.kept.asking, clicks=self.kept.asking.clicks + 1)
         history = (*self.kept.history, item)[-session.base.manifest.shape["length"] :]
-        return self._keep(session, history=history, asking=asking)
+        following = self.kept.following.after_click(dropped=len(session.payloads) < len(self.session.payloads))
+        return self._keep(session, history=history, asking=asking, following=following)
 
     def rank(self, ids: Sequence[str] | None, k: int, now: int) -> Shown:
         """Rank with what is here.
@@ -172,12 +185,17 @@ class Resident:
             the device, to be kept before the request leaves, and the request; None: not now.
         """
         asking, backoff = self.kept.asking, self.settings.backoff
-        if self.session is None or not backoff.due(now, asking.not_before) or not self.wants(now):
+        if self.session is None or not backoff.due(now, asking.not_before):
+            return None
+        verdict = self.kept.following.verdict if self.settings.tells else None
+        if verdict is None and not self.wants(now):
             return None
         failures = asking.failures + 1
         asking = _with(asking, failures=failures, not_before=now + backoff.wait(failures, random.random()))
         if not self.kept.token:
             return self._log(enroll_request(self.kept, now), asking, now)
+        if verdict is not None:
+            return self._log(report_request(self.kept, *verdict), asking, now)
         profile = self._profile(random)
         settings = self.settings
         request = payload_request(
@@ -202,8 +220,15 @@ class Resident:
             return heard._enrolled(answer, now, random)
         if answer.status == 200 and request.kind == "ask" and heard.session is not None:
             return heard._served(heard.session, answer, now, random)
+        if request.kind == "report" and 200 <= answer.status < 500 and answer.status not in (401, 408, 429):
+            return heard._told(), Receipt(True, "told how the release fares")  # or to whom does not want to know
         after = heard._failed(answer, now, random)
         return after, Receipt(False, read_fault(answer))
+
+    def _told(self) -> "Resident":
+        """Note that a verdict was heard, and ask at once if that is due too."""
+        asking = _with(self.kept.asking, failures=0, not_before=0)
+        return self._keep(self.session, following=self.kept.following.after_telling(), asking=asking)
 
     def _enrolled(self, answer: Answer, now: int, random: Random) -> tuple["Resident", Receipt]:
         """Keep the token, and ask at once."""
@@ -225,7 +250,10 @@ class Resident:
         rows = {each.data: each.rows for each in self.kept.payloads} | {reply.payload: _vouched(after, reply.rows)}
         payloads = tuple(KeptPayload(each.data, rows.get(each.data, b"")) for each in after.payloads)
         asking = _with(self.kept.asking, served=now, clicks=0, failures=0, not_before=0)
-        return self._keep(after, payloads=payloads, highest=after.highest, asking=asking), receipt
+        following = self.kept.following
+        if receipt.dropped:
+            following = following.after_click(dropped=True)
+        return self._keep(after, payloads=payloads, highest=after.highest, asking=asking, following=following), receipt
 
     def _failed(self, answer: Answer, now: int, random: Random) -> "Resident":
         """Wait longer; without a token that holds, enroll again."""

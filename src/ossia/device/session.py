@@ -265,17 +265,19 @@ class Session:
 
     def _accepted(self, payload: Payload, data: bytes) -> Accepted:
         """Make ready what a payload holds, and judge it by the history so far."""
-        version = replace(self.plain, adaptation=payload.adaptation)
-        accepted = Accepted(version, payload.header, data)
+        return self._judged(Accepted(replace(self.plain, adaptation=payload.adaptation), payload.header, data))
+
+    def _judged(self, accepted: Accepted) -> Accepted:
+        """Judge a payload by the history so far."""
         if self.guard is None:
             return accepted
-        evidence = self.guard.look_back(version.ranker, self.plain.ranker, len(self.base.table), self.history)
-        return replace(accepted, evidence=evidence)
+        own, base = accepted.version.ranker, self.plain.ranker
+        return replace(accepted, evidence=self.guard.look_back(own, base, len(self.base.table), self.history))
 
     def _guarded(self, payloads: tuple[Accepted, ...]) -> "Session":
-        """Hold these payloads, less those in front that the guard condemns."""
+        """Hold these payloads, less those in front that the guard condemns; who comes to the front is judged anew."""
         while payloads and self.guard is not None and self.guard.condemns(payloads[0].evidence):
-            payloads = payloads[1:]
+            payloads = tuple(map(self._judged, payloads[1:]))
         return replace(self, payloads=payloads[:HELD])
 
 

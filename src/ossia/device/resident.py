@@ -253,7 +253,7 @@ class Resident:
         following = self.kept.following
         if receipt.dropped:
             following = following.after_click(dropped=True)
-        return self._keep(after, payloads=payloads, highest=after.highest, asking=asking, following=following), receipt
+        return self._keep(after, payloads=payloads, counts=dict(after.counts), asking=asking, following=following), receipt
 
     def _failed(self, answer: Answer, now: int, random: Random) -> "Resident":
         """Wait longer; without a token that holds, enroll again."""
@@ -336,7 +336,7 @@ def open_resident(kept: Kept, base: Base | None, settings: Settings) -> Resident
         base,
         device_of(kept.public),
         history=np.array(rows, np.int32),
-        highest=kept.highest,
+        counts=kept.counts,
         runtime=settings.runtime,
         allow_unsigned=settings.allow_unsigned,
         verify=settings.verify,

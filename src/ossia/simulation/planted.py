@@ -40,7 +40,7 @@ _ask, _rank, _click = Resident.ask, Resident.rank, Device.click
 
 def _allow_replays(self: Session, header: Header, now: int) -> None:
     """Judge everything but the sequence."""
-    _check_wanted(replace(self, highest=-1), header, now)
+    _check_wanted(replace(self, counts={}), header, now)
 
 
 def _allow_strangers(self: Session, header: Header, now: int) -> None:

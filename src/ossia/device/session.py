@@ -17,8 +17,8 @@ table, digest, signature. The session judges whether a well-formed payload is wa
     sequence    above the highest that was ever accepted: a replay, or an older payload that comes late, is refused
 
 Sequences are counted by the key that signed them, and the count of a key stands in the way as long as a payload of that key
-could be taken at all: trusted, not revoked, not run out. So a thief who signs the highest sequence there is shuts the device for
-as long as his key is believed; and a replay finds its own key's count, or no key that is believed (decision 0016).
+could be taken at all: trusted, not revoked, not run out. So a thief who signs the highest sequence there is shuts the device
+for as long as his key is believed; and a replay finds its own key's count, or no key that is believed (decision 0016).
 
 The last two that were accepted are held. What ranks is the newer one until it runs out, then the older one, then the base, and
 for a user without history what is popular. A `guard` drops a payload that ranks the user's own clicks worse than the base does.

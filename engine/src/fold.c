@@ -30,6 +30,8 @@ float half_to_float(const uint8_t *at)
 typedef struct { /* a slot as its payload wants it */
     const slot *slot;
     const uint8_t *codes, *numbers; /* of its delta; NULL: none */
+    const uint8_t *left, *right;    /* its factors, in the payload or of the base's basis; NULL: it is dense */
+    bool coordinates;               /* then the numbers are the directions' weights */
     uint32_t rank, channels, inputs;
     const uint16_t *channel, *input; /* which of the slot's are kept; NULL: all */
 } recipe;
@@ -44,15 +46,18 @@ static void read_halves(const uint8_t *from, uint32_t count, float *to)
         to[i] = half_to_float(from + 2 * i);
 }
 
-/* Some numbers of a delta: left . right, added rank by rank, each product and each sum rounded to float32. */
+/* Some numbers of a delta: left . right, added rank by rank, each product and each sum rounded to float32; a coordinate is
+ * multiplied to its left factor first. */
 static void delta_of(const recipe *r, uint32_t channel, uint32_t first, uint32_t count, float *delta)
 {
     const slot *s = r->slot;
     if (!r->rank)
         read_halves(r->numbers + 2 * ((size_t)channel * s->inputs + first), count, delta);
     for (uint32_t k = 0; k < r->rank; k++) {
-        float right[RUN], left = half_to_float(r->numbers + 2 * ((size_t)channel * r->rank + k));
-        read_halves(r->numbers + 2 * ((size_t)s->channels * r->rank + (size_t)k * s->inputs + first), count, right);
+        float right[RUN], left = half_to_float(r->left + 2 * ((size_t)channel * r->rank + k));
+        if (r->coordinates)
+            left *= half_to_float(r->numbers + 2 * k);
+        read_halves(r->right + 2 * ((size_t)k * s->inputs + first), count, right);
         for (uint32_t i = 0; i < count; i++) {
             float product = left * right[i];
             delta[i] = k ? delta[i] + product : product;
@@ -208,11 +213,15 @@ static void fold_slots(const ossia_model *model, const sections *found, bool who
     for (uint32_t i = 0; i < model->slots; i++) {
         const slot *s = &model->slot[i];
         bool changed = found->delta && bit_of(found->delta, i);
-        recipe r = {s, found->codes, changed ? numbers : NULL, found->rank, s->channels, s->inputs, NULL, NULL};
+        recipe r = {.slot = s, .codes = found->codes, .numbers = changed ? numbers : NULL, .coordinates = found->coordinates,
+                    .rank = found->rank, .channels = s->channels, .inputs = s->inputs};
+        if (changed)
+            r.left = found->coordinates ? s->left : numbers,
+            r.right = found->coordinates ? s->right : numbers + 2 * (size_t)s->channels * found->rank;
         thin_out(model, i, whole, weights, &r, left);
         fold_slot(&r, (uint8_t *)weights + s->at);
         if (changed)
-            numbers += 2 * delta_numbers(s, found->rank);
+            numbers += 2 * delta_numbers(s, found);
     }
 }
 

@@ -57,12 +57,17 @@ static size_t lay_out(ossia_model *model, void *memory)
 
 /* ---- tensors ---- */
 
+static void join_names(const char *name, const char *after, char *whole)
+{
+    memcpy(whole, name, strlen(name));
+    memcpy(whole + strlen(name), after, strlen(after) + 1);
+}
+
 /* Copies the tensor NAME + AFTER, rows x columns or, with 0 rows, a list; each row padded with zeros. */
 static bool copy_floats(bytes_view file, const char *name, const char *after, uint32_t rows, uint32_t columns, float *to)
 {
     char whole[NAME + 8];
-    memcpy(whole, name, strlen(name));
-    memcpy(whole + strlen(name), after, strlen(after) + 1);
+    join_names(name, after, whole);
     const uint8_t *from = find_tensor(file, whole, "F32", rows, columns);
     size_t stride = pad_to(columns, 16), bytes = columns * sizeof(float);
     for (size_t row = 0; from && row < (rows ? rows : 1); row++) {
@@ -95,6 +100,21 @@ static bool copy_panel(const bytes_view planes[3], const char *name, slot *s)
     return true;
 }
 
+/* Finds a slot's directions, all of them numbers. */
+static bool find_basis(bytes_view floats, const char *name, uint32_t rank, slot *s)
+{
+    char left[NAME + 8], right[NAME + 8];
+    join_names(name, ".left", left), join_names(name, ".right", right);
+    s->left = find_tensor(floats, left, "F16", s->channels, rank);
+    s->right = find_tensor(floats, right, "F16", rank, s->inputs);
+    bool good = s->left && s->right;
+    for (size_t i = 0; good && i < (size_t)rank * s->channels; i++)
+        good = is_number(s->left + 2 * i);
+    for (size_t i = 0; good && i < (size_t)rank * s->inputs; i++)
+        good = is_number(s->right + 2 * i);
+    return good;
+}
+
 static bool copy_slots(ossia_model *model, bytes_view floats, const bytes_view planes[3])
 {
     part told;
@@ -102,7 +122,8 @@ static bool copy_slots(ossia_model *model, bytes_view floats, const bytes_view p
         slot *s = &model->slot[i];
         describe_part(model, i, &told);
         if (!copy_panel(planes, told.name, s) || !copy_floats(floats, told.name, ".scales", 3, s->channels, s->scales) ||
-            !copy_floats(floats, told.name, ".bias", 0, s->channels, s->bias))
+            !copy_floats(floats, told.name, ".bias", 0, s->channels, s->bias) ||
+            (model->basis && !find_basis(floats, told.name, model->basis, s)))
             return false;
     }
     return true;

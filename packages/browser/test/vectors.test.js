@@ -13,7 +13,7 @@ import { Machine } from "../machine.js";
 
 const OTHERS = process.env.OSSIA_VECTORS;
 const VECTORS = OTHERS ? pathToFileURL(`${OTHERS}/`) : new URL("../../../tests/vectors/", import.meta.url);
-const FOLDERS = OTHERS ? { others: "" } : { sasrec: "", caser: "caser/", gru4rec: "gru4rec/", valves: "valves/" };
+const FOLDERS = OTHERS ? { others: "" } : { sasrec: "", caser: "caser/", gru4rec: "gru4rec/", valves: "valves/", basis: "basis/" };
 const WHOLE = 16, UNSIGNED = 2;
 
 /** The module that shows what it folded, too: the same sources, and all of ossia.h. */

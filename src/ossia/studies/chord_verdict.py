@@ -28,6 +28,7 @@ RIVALS = (
     "magnitude",
     "float32",
     "8 bits for all",
+    "8 bits for all, activations too",
     "static",
 )
 """What own widths are held against, by name; the recipe stands in the braces."""

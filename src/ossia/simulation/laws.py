@@ -10,6 +10,7 @@ worked out from it, event by event, and compared.
     unmoved       what is refused leaves the ranking as it was, byte for byte
     kept          what was acknowledged is there after a power cut
     disclosed     a request is in the log on the disk before it leaves, and holds the profile and no item
+    rows          what is kept beside a payload is what it vouches for; where it is nothing, all rows are asked for again
     staged        a device wants no release before its turn, none that was halted, and none below the one that it has
     forward       the release in force never goes back, over power cuts neither, and is one that can be loaded
     updated       in the end whoever could have the newest release has it
@@ -174,6 +175,23 @@ class Ledger:
             payload = arrived[kept.highest]
             self.held.insert(0, Held(payload, known.get(payload, False)))
         self.history, self.highest = kept.history, kept.highest
+
+    def check_rows(self, resident: Resident) -> None:
+        """Hold the rows beside the newest payload to what it names, where the device wants them.
+
+        Args:
+            resident: the device; a payload was just taken.
+
+        Raises:
+            LawBroken: they are others, or are missing and not asked for.
+        """
+        session, kept = resident.session, resident.kept
+        codes = None if session is None or session.own is None else session.own.adaptation.rows
+        if session is None or codes is None or not resident.settings.rows:
+            return
+        found = kept.payloads[0].rows
+        if found != session.base.table.row_bytes(codes) and (found or not kept.asking.failures):
+            raise LawBroken("rows", f"expected the rows that the payload names, or an ask for all, got {len(found)} bytes")
 
     def check_release(self, resident: Resident) -> None:
         """Hold the release in force to those that were.

@@ -51,7 +51,9 @@ class Phone:
         self._random = Random(world.random.random())
         self._disk = VirtualDisk(self._random)
         self._home = Home(FOLDER, self._disk)
-        self._settings = Settings(policy=policy, runtime=ring_runtime, verify=verify, look_s=LOOK_S, tells=index % 2 == 0)
+        self._settings = Settings(
+            policy=policy, runtime=ring_runtime, verify=verify, look_s=LOOK_S, tells=index % 2 == 0, rows=index % 4 != 1
+        )
         self.secret, self.release = self._random.randbytes(32), 1
         self._device: Device | None = None
         self._base: Base | None = world.bases[0]
@@ -170,6 +172,7 @@ class Phone:
         if taken:
             base = b"" if self._base is None else self._base.id
             self._ledger.check_accepted(payload, self._signed, base, int(self._clock()))
+            self._ledger.check_rows(self._device.resident)
         elif self._moved(before):
             raise LawBroken("unmoved", f"expected the ranking to stay as it was after {told}")
         self._ledger.check_held(self._device.resident)

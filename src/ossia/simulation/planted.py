@@ -15,10 +15,11 @@ from unittest.mock import patch
 
 import msgspec
 
+from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.base import Base
 from ossia.adaptation.payload import Header
 from ossia.adaptation.releases import Rollout, place
-from ossia.device import following, run
+from ossia.device import following, resident, run
 from ossia.device.exchange import Answer, Request
 from ossia.device.guard import Guard
 from ossia.device.home import Keeper
@@ -121,6 +122,11 @@ def _lose_the_count(self: Memory, device: bytes) -> int | None:
     return given
 
 
+def _believe_rows(base: Base, request: Request, adaptation: Adaptation, sent: bytes, kept: Kept) -> bytes:
+    """Keep what came."""
+    return sent
+
+
 def _next_at_once(self: Rollout, secret: bytes, held: int) -> int:
     """Want the newest release, whosever turn it is."""
     return max(held, self.next if self.next not in self.halted else self.settled)
@@ -163,6 +169,7 @@ PLANTED: dict[str, Planted] = {
     "the history leaves": ((Resident, "ask", _tell_the_history),),
     "a request leaves unlogged": ((Resident, "_log", _leave_unlogged),),
     "the cloud forgets sequences": ((Memory, "_next", _lose_the_count),),
+    "rows are kept unjudged": ((resident, "take_rows", _believe_rows),),
     "a release is taken before its turn": ((Rollout, "wanted", _next_at_once),),
     "a release goes back": ((Rollout, "wanted", _back_to_settled),),
     "releases are not looked for": ((run, "look", lambda *_: None),),

@@ -40,8 +40,10 @@ enum { /* the largest sizes that are accepted: every product of them below fits 
 #define COLD __attribute__((cold)) /* runs once per base, or for the curious: small rather than fast */
 #if defined __GNUC__ && !defined __clang__
 #define SMALL _Pragma("GCC optimize(\"Os\")") /* begins a source that is cold, or leaves the work to kernels */
+#define COMPACT _Pragma("GCC optimize(\"O2,tree-vectorize\")") /* likewise: loops as vectors, but none written out */
 #else
 #define SMALL
+#define COMPACT
 #endif
 
 static inline size_t pad_to(size_t n, size_t step) { return (n + step - 1) / step * step; }

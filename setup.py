@@ -40,6 +40,14 @@ setup(
             extra_link_args=["-Wl,-s", "-Wl,-z,noseparate-code"] if sys.platform == "linux" else [],
             py_limited_api=True,
             optional=True,
-        )
+        ),
+        Extension(
+            "ossia.adaptation._climb",
+            sources=["src/ossia/adaptation/climb.c"],
+            extra_compile_args=FLAGS,
+            extra_link_args=["-Wl,-s", "-Wl,-z,noseparate-code"] if sys.platform == "linux" else [],
+            py_limited_api=True,
+            optional=True,
+        ),
     ],
 )

@@ -348,7 +348,7 @@ struct kernels { /* one set of functions per instruction set: equal integers, fl
 };
 
 const kernels *kernels_now(void);
-extern const kernels kernels_plain, kernels_avx2, kernels_vnni, kernels_neon, kernels_dotprod, kernels_wasm;
+extern const kernels kernels_plain, kernels_avx2, kernels_vnni, kernels_neon, kernels_dotprod, kernels_i8mm, kernels_wasm;
 
 bool valid_model(const ossia_model *model);
 bool valid_weights(const ossia_model *model, const ossia_weights *weights);

@@ -1,8 +1,8 @@
 """Make the vectors that every port of the device must reproduce: `python tests/vectors/make.py [FOLDER]`.
 
 For each backbone a tiny base (8 wide, 13 items), payloads with every term, histories that try every rule, and what both
-arithmetics make of them: SASRec's lie in FOLDER itself, the others' in FOLDER/caser, FOLDER/gru4rec and FOLDER/valves, which
-is a SASRec with valves. Every number comes out of SHA-256, not out of a library's random generator, so that the same bytes come
+arithmetics make of them: SASRec's lie in FOLDER itself, the others' in FOLDER/caser, FOLDER/gru4rec, FOLDER/valves, which is a
+SASRec with valves, and FOLDER/tail, which is one whose table has a coarse tail. Every number comes out of SHA-256, not out of a library's random generator, so that the same bytes come
 out on any machine and with any version of numpy.
 """
 
@@ -28,7 +28,10 @@ SHAPES = {
     "caser": {"items": 13, "dim": 8, "length": 4, "vertical": 2, "horizontal": 4},
     "gru4rec": {"items": 13, "dim": 8, "length": 6, "layers": 2, "hidden": 12},
     "valves": {"items": 13, "dim": 8, "length": 6, "blocks": 2, "heads": 2, "hidden": 16, "valves": 1},
+    "tail": {"items": 13, "dim": 8, "length": 6, "blocks": 2, "heads": 2, "hidden": 16},
 }
+TAIL_PARTS = {"tail": 4}
+"""Parts of the table's coarse tail, of five words each."""
 GATES = {
     "sasrec": ([1, 0, 0, 1], [1, 1, 1, 0]),
     "caser": ([1, 0, 1, 0, 1], [0, 1, 1, 1, 0]),
@@ -68,7 +71,7 @@ def folder_of(folder: Path, kind: str) -> Path:
 def write_vectors(folder: Path, kind: str) -> None:
     """Write the base of one backbone, and what comes out of it."""
     shutil.rmtree(folder / "base", ignore_errors=True)
-    base = make_base(folder / "base", kind)
+    base = make_base(folder / "base", kind, TAIL_PARTS.get(kind, 0))
     adaptations = make_adaptations(base)
     vectors = {
         "base_id": base.id.hex(),
@@ -132,7 +135,7 @@ def gru4rec_parts(shape: dict[str, int]) -> tuple[list[Slot], list[str], list[st
     return slots, layers, ["norm", *(f"{layer}.norm" for layer in layers)]
 
 
-PARTS = {"sasrec": sasrec_parts, "caser": caser_parts, "gru4rec": gru4rec_parts, "valves": sasrec_parts}
+PARTS = {"sasrec": sasrec_parts, "caser": caser_parts, "gru4rec": gru4rec_parts, "valves": sasrec_parts, "tail": sasrec_parts}
 
 
 def make_base(path: Path, kind: str, tail: int = 0) -> Base:
@@ -149,7 +152,7 @@ def make_base(path: Path, kind: str, tail: int = 0) -> Base:
         weights[f"{norm}.bias"] = numbers(f"{norm} bias", dim) * np.float32(0.25)
     return write_base(
         path,
-        backbone="sasrec" if kind == "valves" else kind,
+        backbone="sasrec" if PARTS[kind] is sasrec_parts else kind,
         shape=shape,
         slots=slots,
         gates=gates,

@@ -166,13 +166,11 @@ def make_base(path: Path, kind: str, tail: int = 0) -> Base:
 
 
 def _tail(rows: int, dim: int, parts: int) -> Tail:
-    """Draw a coarse tail."""
+    """Draw a coarse tail; the last row has the codes of another one: a tie, where neither is held."""
     words, rotation = numbers("words", parts, 5, dim // parts), numbers("rotation", dim, dim)
-    return Tail(
-        (np.arange(rows * parts) % 5).astype(np.uint8).reshape(rows, parts),
-        words.astype(np.float16),
-        rotation.astype(np.float16),
-    )
+    codes = (np.arange(rows * parts) % 5).astype(np.uint8).reshape(rows, parts)
+    codes[-1] = codes[-3]
+    return Tail(codes, words.astype(np.float16), rotation.astype(np.float16))
 
 
 def make_adaptations(base: Base) -> dict[str, Adaptation]:

@@ -21,6 +21,7 @@ WIDE = {
     "caser": {"items": 13, "dim": 64, "length": 4, "vertical": 2, "horizontal": 4},
     "gru4rec": {"items": 13, "dim": 64, "length": 11, "layers": 2, "hidden": 20},
     "valves": {"items": 13, "dim": 64, "length": 11, "blocks": 2, "heads": 2, "hidden": 40, "valves": 1},
+    "basis": {"items": 13, "dim": 64, "length": 11, "blocks": 2, "heads": 2, "hidden": 40},
 }
 FLAGS = ["-std=c11", "-g", "-O2", "-ffp-contract=off", "-fno-math-errno", "-fsanitize=address,undefined"]
 FLAGS += ["-fno-sanitize-recover=all"]
@@ -80,7 +81,7 @@ def write_bases(folder: Path) -> Iterator[tuple[str, Path, list[Path]]]:
     for width, shapes in (("8 wide", dict(MAKE["SHAPES"])), ("64 wide", WIDE)):
         MAKE["SHAPES"].update(shapes)
         for kind in shapes:
-            tail = 4 if width == "64 wide" else 0
+            tail = 4 if width == "64 wide" else MAKE["TAIL_PARTS"].get(kind, 0)
             base = MAKE["make_base"](folder / kind / width / "base", kind, tail=tail)
             payloads = []
             for number, adaptation in enumerate(MAKE["make_adaptations"](base).values()):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import ossia.studies.widths
 
 ROWS_A_POINT, ROWS_A_RUN = {"ridge": 4, "chord": 6}, 6
-ROWS_A_SHARE = 19
+ROWS_A_SHARE = 21
 
 RunsOption = Annotated[
     list[Path], typer.Option("--run", metavar="RUN", help="A float32 run of `train` on DATA; repeat it for several seeds.")
@@ -96,6 +96,14 @@ def forward_ofa(
         typer.Option("--share", metavar="SHARE", help="Of the blocks' cost that a device can afford; repeatable: .5 and 1."),
     ] = None,
     cases: Annotated[int | None, typer.Option("--cases", min=2, help="Draw this many test users: a quick look.")] = None,
+    variants: Annotated[
+        list[str] | None,
+        typer.Option("--variant", help="What to train; repeatable. A wrong name lists them all. Left out: all."),
+    ] = None,
+    cost_table: Annotated[
+        Path | None,
+        typer.Option("--cost-table", metavar="FILE", help="Of `bench engine`: blocks cost microseconds, not weights."),
+    ] = None,
     settings: SettingOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -105,16 +113,23 @@ def forward_ofa(
     on all test events, and pools the runs. Typed again, it goes on where it stopped.
 
     Example: ossia study forward-ofa data --run run0 --run run1 --share .5 --share 1 --set rank=2 --out study
+
+    Example: ossia study forward-ofa data --run run0 --variant "own payload" --cost-table costs.json --out study
     """
+    from ossia.adaptation import CostTable
     from ossia.data import Dataset
     from ossia.studies.forward_ofa import study as judge
+    from ossia.studies.forward_ofa_variants import VARIANTS
     from ossia.studies.forward_ofa_verdict import conclude, write_page
     from ossia.training.generator_recipe import GeneratorRecipe
 
     dataset, wanted = Dataset.load(data), shares or [0.5, 1.0]
     recipe = make_recipe(GeneratorRecipe, {"personalizer": "forward-ofa"} | parse_settings(settings or []))
-    total = len(runs) * (2 + ROWS_A_SHARE * len(wanted))
-    _go_through(judge(dataset, runs, wanted, out, recipe, cases=cases), total, "study forward-ofa", out)
+    prices, trained = None if cost_table is None else CostTable.load(cost_table), variants or list(VARIANTS)
+    total = len(runs) * (2 + ROWS_A_SHARE * len(wanted)) if set(trained) == set(VARIANTS) else None
+    _go_through(
+        judge(dataset, runs, wanted, out, recipe, cases=cases, variants=trained, prices=prices), total, "study forward-ofa", out
+    )
     verdicts = [conclude(dataset, out, [run.resolve().name for run in runs], share) for share in wanted]
     provenance = _provenance(data, dataset, recipe.seed)
     for verdict in verdicts:
@@ -250,7 +265,11 @@ def _lines(verdict: "ossia.studies.chord_verdict.Verdict") -> "list[str | rich.t
 
 def _ofa_lines(verdict: "ossia.studies.forward_ofa_verdict.Verdict") -> "list[str | rich.table.Table]":
     """Say it for people: the rows, what own payloads gain, what structures cost, and how gradients agree."""
-    spent = [f"{name}: {each.share:.0%} of the cost runs, {each.structures} structures" for name, each in verdict.spent.items()]
+    spent = [
+        f"{name}: {each.share:.0%} of the cost runs, {each.structures} structures"
+        + ("" if each.latency_us is None else f", {each.latency_us:.1f} µs")
+        for name, each in verdict.spent.items()
+    ]
     conflict = [
         f"{each.layer}, {each.network}: cosine {each.cosine:.2f}, {each.opposed:.0%} below 0" for each in verdict.conflict
     ]

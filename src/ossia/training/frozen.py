@@ -10,6 +10,7 @@ a nat, the ranking stays what it was. With T, what it gains is order.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -150,6 +151,15 @@ class FrozenBase:
         """
         weights = {name: stacked.to(device) for name, stacked in weights_at(base, alphabet).items()}
         return cls(base, from_weights(apply(base, Adaptation())).to(device), weights)
+
+    @cached_property
+    def basis(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """The directions of each slot, left and right, in float32; none without a basis."""
+        device = self.vectors.device
+        return {
+            name: (torch.from_numpy(each.left).float().to(device), torch.from_numpy(each.right).float().to(device))
+            for name, each in self.base.basis.items()
+        }
 
     @property
     def vectors(self) -> Float[Tensor, "items dim"]:

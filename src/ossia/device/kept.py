@@ -16,10 +16,11 @@ from typing import Final
 
 import msgspec
 
+from ossia.adaptation.payload import HEADER
 from ossia.errors import ArtifactError
 
 MAGIC: Final = b"OSSD"
-VERSION: Final = 1
+VERSION: Final = 2
 HEAD: Final = struct.Struct("<4sB32s")
 EXCHANGE: Final = struct.Struct("<QBI16sf")
 KINDS: Final = ("enroll", "ask", "erase", "reply", "look", "report")
@@ -138,7 +139,7 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         base: the id of the base that it last ranked with; empty before the first.
         history: ids of the catalog, oldest first.
         payloads: newest first.
-        highest: the highest sequence ever accepted.
+        counts: the highest sequence ever accepted of each key, by its id.
         token: from enrolment; empty without.
         asking: where it stands with its asks.
         following: where it stands with releases.
@@ -151,12 +152,17 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     base: bytes = b""
     history: tuple[str, ...] = ()
     payloads: tuple[KeptPayload, ...] = ()
-    highest: int = 0
+    counts: dict[int, int] = {}
     token: str = ""
     asking: Asking = Asking()
     following: Following = Following()
     popular: tuple[str, ...] = ()
     log: bytes = b""
+
+    @property
+    def highest(self) -> int:
+        """The highest sequence ever accepted, of any key."""
+        return max(self.counts.values(), default=0)
 
 
 def new_kept(secret: bytes) -> Kept:
@@ -202,14 +208,23 @@ def decode_kept(data: bytes, place: str) -> Kept:
     if len(data) < HEAD.size:
         raise ArtifactError(f"{place}: expected at least {HEAD.size} bytes of a session, got {len(data)}")
     magic, version, digest = HEAD.unpack_from(data)
-    if (magic, version) != (MAGIC, VERSION):
-        raise ArtifactError(f"{place}: expected a session of version {VERSION}, got {magic!r} version {version}")
+    if magic != MAGIC or not 1 <= version <= VERSION:
+        raise ArtifactError(f"{place}: expected a session of version {VERSION} or older, got {magic!r} version {version}")
     if hashlib.sha256(data[HEAD.size :]).digest() != digest:
         raise ArtifactError(f"{place}: expected the bytes that were written, got others")
     try:
-        return _DECODER.decode(data[HEAD.size :])
+        return _DECODER.decode(data[HEAD.size :]) if version == VERSION else _read_first(data[HEAD.size :])
     except msgspec.MsgspecError as error:
         raise ArtifactError(f"{place}: expected a session, got: {error}") from error
+
+
+def _read_first(body: bytes) -> Kept:
+    """Read a session of the first version, which counted all keys as one: the count is that of its newest payload's key."""
+    fields = msgspec.msgpack.decode(body)
+    highest = fields.pop("highest", 0)
+    kept = msgspec.convert(fields, Kept)
+    key = HEADER.unpack_from(kept.payloads[0].data)[11] if kept.payloads else 0
+    return msgspec.structs.replace(kept, counts={int(key): highest} if highest else {})
 
 
 def exchanges(log: bytes) -> Iterator[Exchange]:

@@ -17,7 +17,6 @@ changes by a payload that `Session.receive` accepts, and by nothing else.
 The last step is for a device whose base is gone or damaged: it shows the popular items that it remembers.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -45,6 +44,7 @@ from ossia.device.exchange import (
 from ossia.device.guard import Guard
 from ossia.device.kept import Asking, Exchange, Kept, KeptPayload, bytes_since
 from ossia.device.policy import DAY_S, Backoff, Policy, Situation, periodic
+from ossia.device.rows import rows_claimed, take_rows
 from ossia.device.runtimes import Runtime
 from ossia.device.session import Receipt, Session, open_session
 from ossia.errors import PayloadError
@@ -199,7 +199,13 @@ class Resident:
         profile = self._profile(random)
         settings = self.settings
         request = payload_request(
-            self.kept, self.session.base, profile, settings.budget, candidates=settings.candidates, rows=settings.rows
+            self.kept,
+            self.session.base,
+            profile,
+            settings.budget,
+            candidates=settings.candidates,
+            rows=settings.rows,
+            held=rows_claimed(self.session, self.kept) if settings.rows else b"",
         )
         return self._log(request, _with(asking, profile=request.profile), now)
 
@@ -219,7 +225,7 @@ class Resident:
         if answer.status == 200 and request.kind == "enroll":
             return heard._enrolled(answer, now, random)
         if answer.status == 200 and request.kind == "ask" and heard.session is not None:
-            return heard._served(heard.session, answer, now, random)
+            return heard._served(heard.session, request, answer, now, random)
         if request.kind == "report" and 200 <= answer.status < 500 and answer.status not in (401, 408, 429):
             return heard._told(), Receipt(True, "told how the release fares")  # or to whom does not want to know
         after = heard._failed(answer, now, random)
@@ -238,7 +244,9 @@ class Resident:
         asking = _with(self.kept.asking, failures=0, not_before=0)
         return self._keep(self.session, token=token, asking=asking), Receipt(True, "enrolled")
 
-    def _served(self, session: Session, answer: Answer, now: int, random: Random) -> tuple["Resident", Receipt]:
+    def _served(
+        self, session: Session, request: Request, answer: Answer, now: int, random: Random
+    ) -> tuple["Resident", Receipt]:
         """Judge a payload, and hold the rows beside it to its digest."""
         try:
             reply = decode_reply(answer.body)
@@ -247,13 +255,24 @@ class Resident:
         after, receipt = session.receive(reply.payload, now)
         if not receipt.accepted:
             return self._failed(answer, now, random), receipt
-        rows = {each.data: each.rows for each in self.kept.payloads} | {reply.payload: _vouched(after, reply.rows)}
+        whole: bytes | None = b""
+        if not receipt.dropped and after.own is not None:
+            whole = take_rows(session.base, request, after.own.adaptation, reply.rows, self.kept)
+        rows = {each.data: each.rows for each in self.kept.payloads} | {reply.payload: whole or b""}
         payloads = tuple(KeptPayload(each.data, rows.get(each.data, b"")) for each in after.payloads)
         asking = _with(self.kept.asking, served=now, clicks=0, failures=0, not_before=0)
         following = self.kept.following
         if receipt.dropped:
             following = following.after_click(dropped=True)
-        return self._keep(after, payloads=payloads, highest=after.highest, asking=asking, following=following), receipt
+        kept = self._keep(after, payloads=payloads, counts=dict(after.counts), asking=asking, following=following)
+        return (kept, receipt) if whole is not None else kept._want_rows(self.kept.asking, now, random)
+
+    def _want_rows(self, before: Asking, now: int, random: Random) -> tuple["Resident", Receipt]:
+        """Have the payload without its rows, and ask for all of them as after a failure."""
+        wait = self.settings.backoff.wait(max(before.failures, 1), random.random())
+        asking = _with(before, served=None, not_before=now + wait)
+        told = "a payload came and is in force, but its rows are not what it names; all of them are asked for again"
+        return self._keep(self.session, asking=asking), Receipt(True, told)
 
     def _failed(self, answer: Answer, now: int, random: Random) -> "Resident":
         """Wait longer; without a token that holds, enroll again."""
@@ -336,7 +355,7 @@ def open_resident(kept: Kept, base: Base | None, settings: Settings) -> Resident
         base,
         device_of(kept.public),
         history=np.array(rows, np.int32),
-        highest=kept.highest,
+        counts=kept.counts,
         runtime=settings.runtime,
         allow_unsigned=settings.allow_unsigned,
         verify=settings.verify,
@@ -344,13 +363,6 @@ def open_resident(kept: Kept, base: Base | None, settings: Settings) -> Resident
     ).resume([each.data for each in kept.payloads])
     popular = tuple(base.table.ids[row] for row in base.table.popularity[:POPULAR].tolist())
     return Resident(kept, session, settings)._keep(session, base=base.id, popular=popular)
-
-
-def _vouched(session: Session, rows: bytes) -> bytes:
-    """Return rows that arrived if the newest payload's digest is over them, else nothing."""
-    codes = session.own.adaptation.rows if session.own is not None else None
-    fit = codes is not None and hashlib.sha256(rows).digest() == session.base.table.digest_rows(codes)
-    return rows if fit else b""
 
 
 def _with(asking: Asking, **changed: object) -> Asking:

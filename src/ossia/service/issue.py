@@ -19,6 +19,7 @@ from jaxtyping import Int32
 
 from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.base import Base
+from ossia.adaptation.held_rows import decode_held, missing_rows
 from ossia.adaptation.payload import encode_payload
 from ossia.adaptation.request import Ask, Reply
 from ossia.device.ranking import top_k
@@ -136,6 +137,8 @@ class Issuer:
         most = 127 * float(ask.profile.scale)
         if most > 1.001 * clip:  # beyond it, arithmetic on a stranger's numbers may overflow
             return PayloadError(f"profile: expected a state within ± {clip:g}, got one up to {most:g}")
+        if ask.held and (fault := _check_held(ask.held, len(self.base.table))) is not None:
+            return fault
         if order.now >= self.signer.expiry:
             return RequestError(503, "no_key", "key: expected one that has not expired; `ossia keys rotate`, then restart")
         try:
@@ -159,8 +162,15 @@ class Issuer:
             sign=signer.sign,
         )
         wanted = self.candidates(ask.profile, ask.candidates, order.block) if ask.candidates else NO_CANDIDATES
-        rows = self.base.table.row_bytes(adaptation.rows) if ask.rows and adaptation.rows is not None else b""
-        return Reply(payload, wanted, rows)
+        return Reply(payload, wanted, self._rows_for(ask, adaptation))
+
+    def _rows_for(self, ask: Ask, adaptation: Adaptation) -> bytes:
+        """Take the rows that an ask wants, less those that it says are held; who claims too much has too little."""
+        if not ask.rows or adaptation.rows is None:
+            return b""
+        if not ask.held:
+            return self.base.table.row_bytes(adaptation.rows)
+        return missing_rows(self.base.table, adaptation.rows, decode_held(ask.held, len(self.base.table)))
 
     @cached_property
     def _rows(self) -> np.ndarray:
@@ -176,6 +186,15 @@ class Issuer:
 
 
 NO_CANDIDATES = np.zeros(0, np.int32)
+
+
+def _check_held(held: bytes, rows: int) -> PayloadError | None:
+    """Say what is wrong with lists of rows; most asks have none."""
+    try:
+        decode_held(held, rows)
+    except PayloadError as error:
+        return error
+    return None
 
 
 def _unknown() -> RequestError:

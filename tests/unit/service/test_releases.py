@@ -237,7 +237,7 @@ def test_a_stateless_service_serves_and_keeps_nothing_of_anybody(published: Base
         service = open_service(published.path, tmp_path / "data", stateless=True, deadline_s=30.0)
         (client, device), (other, stranger) = enroll(service), enroll(service)
         verify = TrustedKeys.load(tmp_path / "data" / "keys" / "keys.json").verify
-        session = open_session(published, device, verify=verify, highest=max(told, default=0))
+        session = open_session(published, device, verify=verify, counts={0: max(told, default=0)})
         for _ in range(3):
             other.ask("POST", "/v1/payload", binary(published))
             reply = decode_reply(client.ask("POST", "/v1/payload", binary(published)).body)

@@ -40,8 +40,10 @@ enum { /* the largest sizes that are accepted: every product of them below fits 
 #define COLD __attribute__((cold)) /* runs once per base, or for the curious: small rather than fast */
 #if defined __GNUC__ && !defined __clang__
 #define SMALL _Pragma("GCC optimize(\"Os\")") /* begins a source that is cold, or leaves the work to kernels */
+#define COMPACT _Pragma("GCC optimize(\"O2,tree-vectorize\")") /* likewise: loops as vectors, but none written out */
 #else
 #define SMALL
+#define COMPACT
 #endif
 
 static inline size_t pad_to(size_t n, size_t step) { return (n + step - 1) / step * step; }
@@ -263,7 +265,7 @@ typedef struct { /* a payload's sections, as they were found and checked */
 int read_payload(const ossia_model *model, const uint8_t *data, size_t size, int flags, sections *found);
 bool list_next(list *rows, uint32_t below, uint64_t *row);
 uint64_t delta_numbers(const slot *s, const sections *found); /* that a slot's delta takes */
-bool is_number(const uint8_t *half); /* not infinite, nor none */
+bool are_numbers(const uint8_t *halves, uint64_t count); /* none infinite, nor no number; NULL is none at all */
 
 static inline unsigned bit_of(const uint8_t *bits, uint32_t index) { return bits[index / 8] >> index % 8 & 1; }
 static inline unsigned code_of(const uint8_t *codes, uint32_t index) /* without codes all are 8 bits wide */
@@ -335,8 +337,8 @@ struct kernels { /* one set of functions per instruction set: equal integers, fl
     void (*embed)(const table *t, uint32_t item, const float *position, float *h);
     /* y = sum(x . values) * (x.scale * panel.scale) + panel.bias for each row; or y += that. Rows of y are `stride` apart. */
     void (*linear)(const panel *w, const acts *x, uint32_t rows, bool add, float *y, uint32_t stride);
-    /* y = norm(h) for one row */
-    void (*norm)(const norm *n, const float *mask, const float *h, uint32_t dim, float *y);
+    /* y = norm(h), row by row */
+    void (*norm)(const norm *n, const float *mask, const float *h, uint32_t rows, uint32_t dim, float *y);
     /* x = h rounded, row by row, of positive parts only if `relu` */
     void (*round)(const float *h, uint32_t rows, uint32_t stride, bool relu, acts *x);
     /* mixed = softmax(q k^T / sqrt(part)) v for the newest `rows` of `events` */
@@ -353,7 +355,7 @@ struct kernels { /* one set of functions per instruction set: equal integers, fl
 };
 
 const kernels *kernels_now(void);
-extern const kernels kernels_plain, kernels_avx2, kernels_vnni, kernels_neon, kernels_dotprod, kernels_wasm;
+extern const kernels kernels_plain, kernels_avx2, kernels_vnni, kernels_neon, kernels_dotprod, kernels_i8mm, kernels_wasm;
 
 bool valid_model(const ossia_model *model);
 bool valid_weights(const ossia_model *model, const ossia_weights *weights);

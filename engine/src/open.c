@@ -57,18 +57,19 @@ static size_t lay_out(ossia_model *model, void *memory)
 
 /* ---- tensors ---- */
 
-static void join_names(const char *name, const char *after, char *whole)
+/* Finds the tensor NAME + AFTER. */
+static const uint8_t *find_part(bytes_view file, const char *name, const char *after, const char *dtype, uint32_t rows, uint32_t columns)
 {
+    char whole[NAME + 8];
     memcpy(whole, name, strlen(name));
     memcpy(whole + strlen(name), after, strlen(after) + 1);
+    return find_tensor(file, whole, dtype, rows, columns);
 }
 
 /* Copies the tensor NAME + AFTER, rows x columns or, with 0 rows, a list; each row padded with zeros. */
 static bool copy_floats(bytes_view file, const char *name, const char *after, uint32_t rows, uint32_t columns, float *to)
 {
-    char whole[NAME + 8];
-    join_names(name, after, whole);
-    const uint8_t *from = find_tensor(file, whole, "F32", rows, columns);
+    const uint8_t *from = find_part(file, name, after, "F32", rows, columns);
     size_t stride = pad_to(columns, 16), bytes = columns * sizeof(float);
     for (size_t row = 0; from && row < (rows ? rows : 1); row++) {
         memset(to + row * stride, 0, stride * sizeof(float));
@@ -103,16 +104,9 @@ static bool copy_panel(const bytes_view planes[3], const char *name, slot *s)
 /* Finds a slot's directions, all of them numbers. */
 static bool find_basis(bytes_view floats, const char *name, uint32_t rank, slot *s)
 {
-    char left[NAME + 8], right[NAME + 8];
-    join_names(name, ".left", left), join_names(name, ".right", right);
-    s->left = find_tensor(floats, left, "F16", s->channels, rank);
-    s->right = find_tensor(floats, right, "F16", rank, s->inputs);
-    bool good = s->left && s->right;
-    for (size_t i = 0; good && i < (size_t)rank * s->channels; i++)
-        good = is_number(s->left + 2 * i);
-    for (size_t i = 0; good && i < (size_t)rank * s->inputs; i++)
-        good = is_number(s->right + 2 * i);
-    return good;
+    s->left = find_part(floats, name, ".left", "F16", s->channels, rank);
+    s->right = find_part(floats, name, ".right", "F16", rank, s->inputs);
+    return are_numbers(s->left, (uint64_t)rank * s->channels) && are_numbers(s->right, (uint64_t)rank * s->inputs);
 }
 
 static bool copy_slots(ossia_model *model, bytes_view floats, const bytes_view planes[3])

@@ -50,7 +50,13 @@ uint64_t delta_numbers(const slot *s, const sections *found)
     return found->rank ? (uint64_t)found->rank * (s->channels + s->inputs) : (uint64_t)s->channels * s->inputs;
 }
 
-bool is_number(const uint8_t *half) { return (half[1] & 0x7c) != 0x7c; }
+bool are_numbers(const uint8_t *halves, uint64_t count)
+{
+    bool good = halves;
+    for (uint64_t i = 0; good && i < count; i++)
+        good = (halves[2 * i + 1] & 0x7c) != 0x7c;
+    return good;
+}
 
 /* Kind and rank, as they go together. */
 static bool read_form(const ossia_model *model, const uint8_t *start, sections *found)
@@ -73,12 +79,8 @@ static int check_delta(const ossia_model *model, reader *body, sections *found)
         if (!bit_of(there, i))
             continue;
         uint64_t count = delta_numbers(&model->slot[i], found);
-        const uint8_t *numbers = take(body, 2 * count);
-        if (!numbers)
+        if (!are_numbers(take(body, 2 * count), count))
             return OSSIA_PAYLOAD_DELTA;
-        for (uint64_t n = 0; n < count; n++)
-            if (!is_number(numbers + 2 * n))
-                return OSSIA_PAYLOAD_DELTA;
         any = 1;
     }
     found->delta = there;

@@ -7,12 +7,10 @@
 
 COLD static bool copy_halves(const uint8_t *from, size_t count, float *to)
 {
-    for (size_t i = 0; from && i < count; i++) {
-        if (!is_number(from + 2 * i))
-            return false;
+    bool good = are_numbers(from, count);
+    for (size_t i = 0; good && i < count; i++)
         to[i] = half_to_float(from + 2 * i);
-    }
-    return from;
+    return good;
 }
 
 COLD bool read_tail(ossia_model *model, bytes_view file)

@@ -79,7 +79,8 @@ def draw(base: Base, seed: int) -> Adaptation:
     elif seed % 2:
         deltas = tuple(Dense(slots[i].name, half(slots[i].channels, slots[i].inputs)) for i in picked)
     else:
-        deltas = tuple(LowRank(slots[i].name, half(slots[i].channels, 3), half(3, slots[i].inputs)) for i in picked)
+        rank = 11 if seed == 6 else 3  # the engine keeps eight right factors at hand, and reads the others anew
+        deltas = tuple(LowRank(slots[i].name, half(slots[i].channels, rank), half(rank, slots[i].inputs)) for i in picked)
     gates, codes, rows = (
         random.integers(0, end, size).astype(np.uint8)
         for size, end in ((len(base.manifest.gates), 2), (base.channels, 4), (len(base.table), 4))

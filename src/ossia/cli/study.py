@@ -53,6 +53,10 @@ def chord(
         list[str] | None,
         typer.Option("--personalizer", help="Whose own widths: ridge, which is quick, or chord; repeatable. Left out: both."),
     ] = None,
+    random_encoders: Annotated[
+        list[Path] | None,
+        typer.Option("--random-encoder", metavar="RUN", help="For each --run one with `--set moving=items`, as another row."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Is a choice of precision personal, and better than full precision? One table and one page for each point.
@@ -63,7 +67,7 @@ def chord(
     Example: ossia study chord data --run run0 --run run1 --point 2,4,8@3 --point 2,8@3.8 --out study
     """
     from ossia.data import Dataset
-    from ossia.studies.chord import PERSONALIZERS, Point
+    from ossia.studies.chord import PERSONALIZERS, Point, study_random_encoders
     from ossia.studies.chord import study as judge
     from ossia.studies.chord_verdict import conclude, write_page
 
@@ -71,6 +75,8 @@ def chord(
     whose = personalizers or PERSONALIZERS
     rows = sum(3 + bool(point.activations) + sum(ROWS_A_POINT.get(each, 0) for each in whose) for point in wanted)
     _go_through(judge(dataset, runs, wanted, out, whose), len(runs) * (ROWS_A_RUN + rows), "study chord", out)
+    if random_encoders:
+        _go_through(study_random_encoders(dataset, runs, random_encoders, out), len(runs), "study chord", out)
     names = [run.resolve().name for run in runs]
     verdicts = [conclude(dataset, out, names, point) for point in wanted]
     provenance = _provenance(data, dataset)
@@ -137,6 +143,7 @@ def catalog(
     data: DataArgument,
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Bases, ranks and the page; resumable.")],
     runs: RunsOption,
+    cases: Annotated[int, typer.Option("--cases", min=2, help="Draw at most this many test users of each run.")] = 6_000,
     as_json: JsonOption = False,
 ) -> None:
     """Which part of the item table should a device hold? Quality against bytes, fresh and two and five events stale.
@@ -158,7 +165,7 @@ def catalog(
     )
 
     dataset, name = Dataset.load(data), data.resolve().name
-    _go_through(judge(dataset, runs, out), len(runs) * len(PARTS), "study catalog", out)
+    _go_through(judge(dataset, runs, out, cases), len(runs) * len(PARTS), "study catalog", out)
     verdict = conclude(out, [run.resolve().name for run in runs])
     provenance = _provenance(data, dataset)
     write_page(out / "catalog.html", verdict, name, provenance)

@@ -1,7 +1,8 @@
 """Asks in, signed payloads out: what the service does for one batch. No network here, and one promise to the disk.
 
-    sequences ── advance (durable) ──┐
-    asks ── network, plan, climb ────┴── encode, sign ── replies
+    begin     asks ── network, plan, climb ── adaptations
+              sequences ── advance ── the disk's promise
+    finish    adaptations, sequences ── encode, sign ── replies
 
 The store takes the next sequences while the adaptations are worked out; nothing is signed before they are committed, so that
 no sequence is ever signed twice, whatever is killed when. What is wrong with one ask is its own answer, and its neighbors'
@@ -24,12 +25,11 @@ from ossia.adaptation.request import Ask, Reply
 from ossia.device.ranking import top_k
 from ossia.errors import BudgetError, PayloadError
 from ossia.service.answerer import Answerer
+from ossia.service.batching import PATIENCE_S, Begun
 from ossia.service.faults import RequestError, unauthorized
 from ossia.service.keychain import Signer
 from ossia.service.store import Store
 from ossia.types import Profile
-
-PATIENCE_S = 10.0  # for a commit; a disk that takes longer is broken, and the batch's deadline is long over
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class Issuer:
         return self.personalizer.base
 
     def issue(self, orders: Sequence[Order]) -> list[Reply | Exception]:
-        """Answer a batch: to each order a reply, or what is wrong with it.
+        """Answer a batch and wait for the disk: to each order a reply, or what is wrong with it.
 
         Args:
             orders: any number.
@@ -79,17 +79,34 @@ class Issuer:
         Returns:
             one answer per order, in order.
         """
+        begun = self.begin(orders)
+        for promise in begun.promises:
+            promise.result(PATIENCE_S)
+        return list(begun.finish())
+
+    def begin(self, orders: Sequence[Order]) -> Begun[Reply]:
+        """Judge a batch, ask for its sequences, and work out its adaptations.
+
+        Args:
+            orders: any number.
+
+        Returns:
+            what is left to do when the sequences are on the disk; one answer per order, in order.
+        """
         plans = [self._plan(order) for order in orders]
         good = [index for index, plan in enumerate(plans) if not isinstance(plan, Exception)]
         sequences = self.store.advance([orders[index].device for index in good])
         adaptations = self.personalizer.allocate_many(
             [orders[index].ask.profile for index in good], [plans[index] for index in good]
         )
-        issued = dict(zip(good, zip(sequences.result(PATIENCE_S), adaptations, strict=True), strict=True))
-        return [
-            self._reply(order, *issued[index]) if index in issued else plan
-            for index, (order, plan) in enumerate(zip(orders, plans, strict=True))
-        ]
+
+        def finish() -> list[Reply | Exception]:
+            answers = list(plans)
+            for index, sequence, adaptation in zip(good, sequences.result(0), adaptations, strict=True):
+                answers[index] = self._reply(orders[index], sequence, adaptation)
+            return answers
+
+        return Begun([sequences], finish)
 
     def candidates(self, profile: Profile, count: int, block: frozenset[int]) -> Int32[np.ndarray, " shown"]:
         """Find the base's own best rows for a user, exactly.

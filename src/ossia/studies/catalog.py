@@ -110,13 +110,14 @@ class Room:
 
     @classmethod
     @torch.no_grad()
-    def prepare(cls, data: Dataset, run: Path, folder: Path, *, seed: int = 0) -> "Room":
+    def prepare(cls, data: Dataset, run: Path, folder: Path, *, cases: int = CASES, seed: int = 0) -> "Room":
         """Publish a run, unless that is done; choose β, fit product codes, groups and δ, all without test events.
 
         Args:
             data: what the run was trained on.
             run: the run's folder.
             folder: where its part of the study goes.
+            cases: how many test cases are read, at the most.
             seed: of everything random.
 
         Returns:
@@ -124,7 +125,7 @@ class Room:
         """
         material = Material.prepare(data, run, folder, seed=seed)
         frozen, test = material.frozen, material.test.cases
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(test))[:CASES])
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(test))[:cases])
         beta = choose_beta(frozen, data.split().validation, seed=seed).beta
         means = {parts: fit_product_codes(frozen.vectors, material.learn.profiles, parts, seed=seed) for parts in TAILS}
         learnt = {parts: learn_order(tail, frozen.vectors, material.learn.profiles, seed=seed) for parts, tail in means.items()}

@@ -12,20 +12,21 @@ import msgspec
 
 from ossia.data import Dataset
 from ossia.files import write_whole
-from ossia.studies.catalog import Room, judge, write_holdings
+from ossia.studies.catalog import CASES, Room, judge, write_holdings
 from ossia.studies.catalog_mixed import choose_splits, judge_mixed
 from ossia.studies.catalog_refresh import refreshes
 
 HOLDINGS, MIXTURES, SPLITS, REFRESHES = "catalog.npz", "mixed.npz", "splits.json", "refreshes.json"
 
 
-def study(data: Dataset, runs: Sequence[Path], folder: Path) -> Iterator[str]:
+def study(data: Dataset, runs: Sequence[Path], folder: Path, cases: int = CASES) -> Iterator[str]:
     """Judge what has not been judged of every run; iterate to watch.
 
     Args:
         data: the prepared log.
         runs: trained on it; the seeds of the study.
         folder: where everything goes.
+        cases: how many test cases are read of each run, at the most; the same throughout a folder.
 
     Yields:
         the name of each file that is through.
@@ -33,7 +34,7 @@ def study(data: Dataset, runs: Sequence[Path], folder: Path) -> Iterator[str]:
     for run in runs:
         place = folder / run.resolve().name
         missing = [name for name in PARTS if not (place / name).exists()]
-        room = Room.prepare(data, run, place) if missing else None
+        room = Room.prepare(data, run, place, cases=cases) if missing else None
         for name in missing:
             assert room is not None
             PARTS[name](room, place)

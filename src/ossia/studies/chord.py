@@ -3,6 +3,7 @@
 For each run (the seeds of the study) and each operating point (an alphabet of widths, an average number of bits) the rows are
 
     float32                   as trained
+    float32, random encoder   the paper's backbone: another run, of which training moved nothing but the item table
     8, 4, 3, 2 bits           the same width for every channel (3 bits: the nested grid's slice, which no format carries)
     post-training             mixed precision by the mean squared sensitivity (empirical Fisher), the same for all
     global                    one learnt allocation: the mean sensitivity
@@ -49,9 +50,10 @@ from ossia.personalizers import AbstractPersonalizer
 from ossia.quantization.grid import slice_bits, slice_scale
 from ossia.studies.chord_material import Material, Observed
 from ossia.training.checkpoint import tensor_bytes
-from ossia.training.frozen import Events, FrozenBase, Judged
+from ossia.training.frozen import Events, FrozenBase, Judged, fit_temperature
 from ossia.training.personalizer import make_personalizer
 from ossia.training.personalizer_recipe import PersonalizerRecipe
+from ossia.training.run import Run, load_run
 from ossia.training.sensitivities import SHARPNESS, imitate
 from ossia.types import WIDTHS
 
@@ -59,6 +61,7 @@ PERSONALIZERS = ("ridge", "chord")
 LEVELS = ("filter", "element", "layer")
 UNIFORM = (8, 4, 3, 2)
 COMMON = "same-for-every-point"
+RANDOM_ENCODER = "float32, random encoder"
 LESSONS = 600
 CHUNK = 1024
 
@@ -168,6 +171,39 @@ def study(
             yield from _judge(name, str(point), folder, point_rows(material, point, personalizers))
             for mark in marks[point]:
                 write_whole(mark, b"")
+
+
+def study_random_encoders(data: Dataset, runs: Sequence[Path], others: Sequence[Path], folder: Path) -> Iterator[Done]:
+    """Judge the row of the paper's backbone, in float32, for every run that does not have it yet; iterate to watch.
+
+    Args:
+        data: the prepared log.
+        runs: those of the study.
+        others: a run for each, trained with `--set moving=items`.
+        folder: the study's.
+
+    Yields:
+        each row, when it is written down.
+
+    Raises:
+        UsageError: not as many runs as there are in the study, or one whose encoder was trained.
+    """
+    if len(others) != len(runs):
+        raise UsageError(f"random encoders: expected {len(runs)}, one for each run, got {len(others)}")
+    for run, path in zip(runs, others, strict=True):
+        other = load_run(path)
+        if other.recipe.moving != "items" or other.data_hash != data.hash:
+            raise UsageError(f"{path}: expected a run on these data with `--set moving=items`, got another")
+        name = run.resolve().name
+        if not (folder / name / "rows" / COMMON / f"{RANDOM_ENCODER}.npz").exists():
+            yield from _judge(name, COMMON, folder, iter([_random_row(Material.prepare(data, run, folder / name), other)]))
+
+
+def _random_row(material: Material, other: Run) -> Row:
+    """Make the row of a run with a random encoder, calibrated like the others."""
+    frozen = replace(material.frozen, backbone=other.backbone)
+    fitted = replace(frozen, temperature=fit_temperature(frozen, material.select))
+    return Row(RANDOM_ENCODER, "base", lambda: fitted.judge(material.test))
 
 
 def _judge(run: str, point: str, folder: Path, rows: Iterator[Row]) -> Iterator[Done]:

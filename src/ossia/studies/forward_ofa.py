@@ -167,7 +167,7 @@ class Desk:
 
     @cached_property
     def table(self) -> dict[tuple[int, ...], float]:
-        """Structures, and validation's likelihood with the base's own weights: every one of few gates, of many a sensible few."""
+        """Structures, and validation's likelihood with the base's own weights: all of few gates, of many a sensible few."""
         path, gates = self.folder / "table.json", len(self.untrained.gates)
         if not path.exists():
             tried = (
@@ -177,11 +177,11 @@ class Desk:
         return dict(msgspec.json.decode(path.read_bytes(), type=list[tuple[tuple[int, ...], float]]))
 
     def _thin_out(self) -> dict[tuple[int, ...], float]:
-        """Drop one block after another, each time the one that is missed least; and take the first blocks, as many as there are."""
+        """Drop one block after another, each time the one that is missed least; and take the first blocks, of any number."""
         kept = (1,) * len(self.untrained.gates)
         tried = {first: self._likelihood(first) for first in (_first(count, len(kept)) for count in range(len(kept) + 1))}
         while any(kept):
-            fewer = [kept[:gate] + (0,) + kept[gate + 1 :] for gate, runs in enumerate(kept) if runs]
+            fewer = [(*kept[:gate], 0, *kept[gate + 1 :]) for gate, runs in enumerate(kept) if runs]
             tried |= {each: self._likelihood(each) for each in fewer}
             kept = max(fewer, key=lambda each: tried[each])
         return tried

@@ -90,21 +90,25 @@ def learn_order(
     codes = torch.from_numpy(tail.codes.astype(np.int64))
     words, turn = (torch.from_numpy(each.astype(np.float32)).requires_grad_() for each in (tail.codewords, tail.rotation))
     generator = torch.Generator().manual_seed(seed)
-    tau = temperature * float((states[:1024] @ vectors.T).std(dim=1).mean())
-    lr = [LR * float(words.detach().std()), LR * TURN * float(turn.detach().std())]
-    optimizer = torch.optim.Adam([{"params": [each], "lr": rate} for each, rate in zip((words, turn), lr, strict=True)])
+    tau = temperature * float((states[:1024] @ vectors[_draw_rows(len(vectors), generator)].T).std(dim=1).mean())
+    rates = [LR * float(words.detach().std()), LR * TURN * float(turn.detach().std())]
+    optimizer = torch.optim.Adam([{"params": [each], "lr": rate} for each, rate in zip((words, turn), rates, strict=True)])
     for step in range(steps):
-        some = states[torch.randint(len(states), (STATES,), generator=generator)]
-        rows = torch.randperm(len(vectors), generator=generator)[:ROWS] if len(vectors) > ROWS else torch.arange(len(vectors))
+        some, rows = states[torch.randint(len(states), (STATES,), generator=generator)], _draw_rows(len(vectors), generator)
         coarse = torch.cat([book[mine] for book, mine in zip(words, codes[rows].T, strict=True)], dim=1)
         wanted = (some @ vectors[rows].T / tau).softmax(dim=1)
         loss = -(wanted * ((some @ turn) @ coarse.T / tau).log_softmax(dim=1)).sum(dim=1).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        for group, rate in zip(optimizer.param_groups, lr, strict=True):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * (1 - (step + 1) / (steps + 1))
     return Tail(tail.codes, words.detach().half().numpy(), turn.detach().half().numpy())
+
+
+def _draw_rows(count: int, generator: torch.Generator) -> Int[Tensor, " drawn"]:
+    """Draw the rows of a step: all of them, or some of a large table."""
+    return torch.arange(count) if count <= ROWS else torch.randperm(count, generator=generator)[:ROWS]
 
 
 def deal(variance: Float[np.ndarray, " dim"], parts: int) -> list[int]:

@@ -13,11 +13,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ossia.adaptation import Base, singular_basis, write_base
+from ossia.adaptation.tail import Tail
 from ossia.backbones import Backbone
 from ossia.backbones.ranker import encode
 from ossia.data import Dataset, Histories, item_counts, with_validation
 from ossia.errors import ArtifactError, UsageError
-from ossia.training.product_codes import fit_product_codes
+from ossia.training.product_codes import fit_product_codes, learn_order
 from ossia.training.run import load_run
 
 CLIP_PERCENTILE = 99.9
@@ -64,11 +65,16 @@ def publish(run: Path | str, data: Dataset, out: Path | str, *, tail: int = 0, b
         item_ids=data.item_ids,
         titles=data.titles,
         item_counts=item_counts(train, data.items).astype(np.float32),
-        tail=fit_product_codes(torch.from_numpy(weights[ITEMS]), states, tail) if tail else None,
+        tail=_fit_tail(torch.from_numpy(weights[ITEMS]), states, tail) if tail else None,
         basis={slot.name: singular_basis(weights[f"{slot.name}.weight"], basis) for slot in backbone.slots()}
         if basis
         else None,
     )
+
+
+def _fit_tail(vectors: Float[Tensor, "rows dim"], states: Float[Tensor, "users dim"], parts: int) -> Tail:
+    """Fit product codes to the table, and let them learn its order."""
+    return learn_order(fit_product_codes(vectors, states, parts), vectors, states)
 
 
 def user_states(backbone: Backbone, histories: Histories) -> Float[Tensor, "users dim"]:

@@ -134,7 +134,11 @@ def test_more_bytes_score_better_and_every_byte_is_counted() -> None:
     assert errors[-1] < 0.05
 
 
-def test_codewords_that_learn_the_order_keep_their_bytes_and_put_the_first_rows_first() -> None:
+@pytest.mark.parametrize("drawn", [600, 200])
+def test_codewords_that_learn_the_order_keep_their_bytes_and_put_the_first_rows_first(
+    monkeypatch: pytest.MonkeyPatch, drawn: int
+) -> None:
+    monkeypatch.setattr("ossia.training.product_codes.ROWS", drawn)
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(600, 16, generator=generator)
     states = torch.randn(600, 16, generator=generator) @ torch.diag(torch.linspace(0.1, 3, 16))

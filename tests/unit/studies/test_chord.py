@@ -4,14 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from ossia.data import Dataset, synthetic
 from ossia.errors import UsageError
 from ossia.evaluation import Provenance
-from ossia.studies.chord import Point, read_row, study
+from ossia.studies.chord import Point, read_row, study, study_random_encoders
 from ossia.studies.chord_material import Material
 from ossia.studies.chord_verdict import Verdict, conclude, write_page
-from ossia.training import BackboneRecipe, train_backbone
+from ossia.training import BackboneRecipe, load_run, train_backbone
 
 POINT = Point((2, 8), 4.0)
 OWN, ANOTHER = "own widths (ridge)", "another user's widths (ridge)"
@@ -101,6 +102,19 @@ def test_activations_of_8_bits_change_little_and_of_2_bits_much_and_the_ridge_is
     places = [folder / "out" / "run0" / "rows" / str(point) for point in (POINT, *points)]
     plain, fine, coarse = (read_row(place / f"{OWN}.npz").log_likelihood for place in places)
     assert 0 < np.abs(fine - plain).mean() < 0.2 * np.abs(coarse - plain).mean()
+
+
+def test_the_papers_random_encoder_is_a_row_and_a_trained_one_is_refused(data: Dataset, folder: Path) -> None:
+    runs, recipe = [folder / "run0", folder / "run1"], load_run(folder / "run0").recipe
+    for _ in train_backbone(data, replace(recipe, moving="items"), folder / "random"):
+        pass
+    done = list(study_random_encoders(data, runs, [folder / "random"] * 2, folder / "out"))
+    assert [each.row for each in done] == ["float32, random encoder"] * 2
+    assert not list(study_random_encoders(data, runs, [folder / "random"] * 2, folder / "out"))
+    comparisons = conclude(data, folder / "out", ["run0", "run1"], POINT).comparisons
+    assert (OWN, "float32, random encoder") in [(each.name, each.versus) for each in comparisons]
+    with pytest.raises(UsageError, match="moving=items"):
+        next(study_random_encoders(data, runs[:1], runs[1:], folder / "out"))
 
 
 def test_another_personalizer_is_refused(data: Dataset, folder: Path) -> None:

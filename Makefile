@@ -28,7 +28,7 @@ help:  ## show this list
 
 setup: $(READY)  ## make .venv with everything in it
 
-$(READY): pyproject.toml constraints.txt setup.py $(wildcard engine/include/* engine/src/*)
+$(READY): pyproject.toml constraints.txt setup.py $(wildcard engine/include/* engine/src/* src/ossia/*/*.c)
 	@echo "==> set-up: $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 	  || { echo "python: expected 3.11 to 3.13, got $$($(PYTHON) --version); name another: make PYTHON=python3.12 …" >&2; exit 1; }

@@ -10,7 +10,7 @@ from jaxtyping import install_import_hook
 # Before any ossia module is imported: from here on every annotated shape and dtype is checked on every call.
 install_import_hook("ossia", "beartype.beartype")
 
-from ossia.adaptation import Base, write_base
+from ossia.adaptation import Base, singular_basis, write_base
 from ossia.adaptation.tail import Tail
 from ossia.types import Slot
 
@@ -26,6 +26,7 @@ SMALL = {
     "gru4rec": {"dim": 8, "length": 6, "layers": 2, "hidden": 12},
     "sasrec with valves": {"dim": 8, "length": 6, "blocks": 2, "heads": 2, "hidden": 16, "valves": 1},
     "sasrec with a tail": {"dim": 8, "length": 6, "blocks": 1, "heads": 2, "hidden": 16},
+    "sasrec with a basis": {"dim": 8, "length": 6, "blocks": 2, "heads": 2, "hidden": 16},
 }
 """Small sizes of every backbone, by its name and what is special about it."""
 
@@ -90,6 +91,9 @@ def base_of(tmp_path_factory: pytest.TempPathFactory) -> MakeBase:
             item_ids=[f"item-{row}" for row in range(items)],
             item_counts=np.sort(rng.integers(1, 100, items)).astype(np.float32)[::-1].copy(),
             tail=random_tail(rng, items, model.shape["dim"]) if kind.endswith("tail") else None,
+            basis={slot.name: singular_basis(weights[f"{slot.name}.weight"], 5) for slot in model.slots()}
+            if kind.endswith("basis")
+            else None,
         )
 
     return make

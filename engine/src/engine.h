@@ -33,14 +33,17 @@ enum { /* the largest sizes that are accepted: every product of them below fits 
     MAX_ITEMS = 1 << 26,
     MAX_EXTENDS = 64, /* older tables */
     MAX_WORDS = 256,  /* of a part of a tail */
+    MAX_RANK = 255,   /* of a delta */
     NAME = 48,        /* of a slot, a gate, a norm or a file, with its end */
 };
 
 #define COLD __attribute__((cold)) /* runs once per base, or for the curious: small rather than fast */
 #if defined __GNUC__ && !defined __clang__
 #define SMALL _Pragma("GCC optimize(\"Os\")") /* begins a source that is cold, or leaves the work to kernels */
+#define COMPACT _Pragma("GCC optimize(\"O2,tree-vectorize\")") /* likewise: loops as vectors, but none written out */
 #else
 #define SMALL
+#define COMPACT
 #endif
 
 static inline size_t pad_to(size_t n, size_t step) { return (n + step - 1) / step * step; }
@@ -116,6 +119,7 @@ typedef struct { /* a matrix of the base, and where its folded panel lies in the
     float *scales;   /* 3 x padded channels: s2, s4, s8 */
     float *bias;     /* padded */
     size_t at;       /* in the weights: values, then padded scales, then padded biases */
+    const uint8_t *left, *right; /* of its basis: channels x basis and basis x inputs float16, in the caller's file */
 } slot;
 
 static inline size_t place_of(const slot *s, uint32_t channel, uint32_t input) /* in a panel */
@@ -157,6 +161,7 @@ struct ossia_model {
     ossia_shape shape;
     uint32_t vertical, horizontal; /* sizes of a Caser */
     uint32_t valves;               /* of a SASRec: 1 if it has them */
+    uint32_t basis;                /* directions that a slot's delta can have coordinates in; 0: none */
     uint32_t slots, norms;
     float profile_clip;
     uint8_t base_id[32], table_id[32];
@@ -251,6 +256,7 @@ typedef struct { /* walks one sorted list: its length, its first row, and gaps l
 typedef struct { /* a payload's sections, as they were found and checked */
     const uint8_t *gates, *codes, *delta; /* NULL: not there */
     uint32_t rank;                        /* of the delta; 0: dense */
+    bool coordinates;                     /* in the base's basis, as many as the rank says */
     uint32_t row_count;                   /* of the table that the payload was made for */
     bool has_rows;
     list rows[3]; /* at 2, 4 and 8 bits */
@@ -258,7 +264,8 @@ typedef struct { /* a payload's sections, as they were found and checked */
 
 int read_payload(const ossia_model *model, const uint8_t *data, size_t size, int flags, sections *found);
 bool list_next(list *rows, uint32_t below, uint64_t *row);
-uint64_t delta_numbers(const slot *s, uint32_t rank); /* that a slot's delta takes */
+uint64_t delta_numbers(const slot *s, const sections *found); /* that a slot's delta takes */
+bool are_numbers(const uint8_t *halves, uint64_t count); /* none infinite, nor no number; NULL is none at all */
 
 static inline unsigned bit_of(const uint8_t *bits, uint32_t index) { return bits[index / 8] >> index % 8 & 1; }
 static inline unsigned code_of(const uint8_t *codes, uint32_t index) /* without codes all are 8 bits wide */

@@ -11,6 +11,7 @@
  * Hidden channels of a feed-forward at width 0 give relu(0) = 0: they are left out, together with the inputs of `contract` that
  * read them, which changes no sum. With valves silu(expand) is multiplied by `up`: what is 0 on either side is left out on both. */
 #include "engine.h"
+COMPACT
 
 static const uint64_t WEIGHTS_MAGIC = 0x746867696557534f; /* "OSWeight" */
 enum { ID = 16 };
@@ -30,13 +31,24 @@ float half_to_float(const uint8_t *at)
 typedef struct { /* a slot as its payload wants it */
     const slot *slot;
     const uint8_t *codes, *numbers; /* of its delta; NULL: none */
+    const uint8_t *left, *right;    /* its factors, in the payload or of the base's basis; NULL: it is dense */
+    bool coordinates;               /* then the numbers are the directions' weights */
     uint32_t rank, channels, inputs;
     const uint16_t *channel, *input; /* which of the slot's are kept; NULL: all */
 } recipe;
 
-/* ---- W + D on the grid again ---- */
+/* ---- W + D on the grid again ----
+ *
+ * Stretch by stretch of the inputs, so that the right factors are read once for all channels, and once more for the second
+ * pass: sums are made twice rather than kept. A stretch is filled up with zeros, so that every loop over one is of a fixed
+ * length, which compilers turn into vectors. */
 
-enum { RUN = 64 }; /* weights of a channel that are added up at a time: a row of floats may be more than a small stack holds */
+enum { RUN = 64, KEPT = 8 }; /* inputs of a stretch; right factors that are kept: what is larger than a small stack is read anew */
+
+typedef struct { /* some inputs of a slot */
+    uint32_t first, count;
+    float right[KEPT][RUN];
+} stretch;
 
 static void read_halves(const uint8_t *from, uint32_t count, float *to)
 {
@@ -44,73 +56,119 @@ static void read_halves(const uint8_t *from, uint32_t count, float *to)
         to[i] = half_to_float(from + 2 * i);
 }
 
-/* Some numbers of a delta: left . right, added rank by rank, each product and each sum rounded to float32. */
-static void delta_of(const recipe *r, uint32_t channel, uint32_t first, uint32_t count, float *delta)
+static void read_right(const recipe *r, const stretch *at, uint32_t k, float *right)
 {
-    const slot *s = r->slot;
+    read_halves(r->right + 2 * ((size_t)k * r->slot->inputs + at->first), at->count, right);
+}
+
+static bool next_stretch(const recipe *r, stretch *at)
+{
+    uint32_t inputs = r->slot->inputs;
+    at->first += at->count;
+    at->count = inputs - at->first < RUN ? inputs - at->first : RUN;
+    memset(at->right, 0, sizeof at->right);
+    for (uint32_t k = 0; k < r->rank && k < KEPT && at->count; k++)
+        read_right(r, at, k, at->right[k]);
+    return at->count;
+}
+
+/* A stretch of a delta: left . right, added rank by rank, each product and each sum rounded to float32; a coordinate is
+ * multiplied to its left factor first. */
+static void delta_of(const recipe *r, const stretch *at, uint32_t channel, float *delta)
+{
+    float own[RUN] = {0};
+    memset(delta, 0, RUN * sizeof *delta); /* 0 + -0 is 0, not -0: on the grid both are 0 */
     if (!r->rank)
-        read_halves(r->numbers + 2 * ((size_t)channel * s->inputs + first), count, delta);
+        read_halves(r->numbers + 2 * ((size_t)channel * r->slot->inputs + at->first), at->count, delta);
     for (uint32_t k = 0; k < r->rank; k++) {
-        float right[RUN], left = half_to_float(r->numbers + 2 * ((size_t)channel * r->rank + k));
-        read_halves(r->numbers + 2 * ((size_t)s->channels * r->rank + (size_t)k * s->inputs + first), count, right);
-        for (uint32_t i = 0; i < count; i++) {
-            float product = left * right[i];
-            delta[i] = k ? delta[i] + product : product;
-        }
+        float left = half_to_float(r->left + 2 * ((size_t)channel * r->rank + k));
+        const float *right = k < KEPT ? at->right[k] : own;
+        if (r->coordinates)
+            left *= half_to_float(r->numbers + 2 * k);
+        if (k >= KEPT)
+            read_right(r, at, k, own);
+        for (uint32_t i = 0; i < RUN; i++)
+            delta[i] += left * right[i];
     }
 }
 
-/* Some weights of one channel of W + D. */
-static void sum_of(const recipe *r, uint32_t channel, uint32_t first, uint32_t count, float *sum)
+/* A stretch of one channel of W + D. */
+static void sum_of(const recipe *r, const stretch *at, uint32_t channel, float *sum)
 {
     const slot *s = r->slot;
+    const uint8_t *panel = s->master + place_of(s, channel, at->first); /* of a channel 4 bytes lie together, every 64 */
     float scale = s->scales[2 * pad_to(s->channels, 16) + channel], delta[RUN];
-    const uint8_t *master = s->master + place_of(s, channel, first); /* first is a multiple of 4 */
-    delta_of(r, channel, first, count, delta);
-    for (uint32_t i = 0; i < count; i++) {
-        float base = (float)(master[i / 4 * 64 + i % 4] - 128) * scale;
+    uint8_t master[RUN];
+    memset(master, 128, sizeof master);
+    for (uint32_t i = 0; i < at->count; i += 4)
+        memcpy(master + i, panel + i * 16, 4);
+    delta_of(r, at, channel, delta);
+    for (uint32_t i = 0; i < RUN; i++) {
+        float base = (float)(master[i] - 128) * scale;
         sum[i] = base + delta[i];
     }
 }
 
-/* One channel of W + D: u = q + 128 into the panel `out`; answers its scale at the width of `code`. The sum is taken twice
- * rather than kept. */
-static float requantize(const recipe *r, uint32_t channel, unsigned code, uint8_t *out)
+/* The largest size among these numbers and `top`, found by their bits, which are in the same order without the sign. */
+static float largest(const float *sum, float top)
 {
-    const slot *s = r->slot;
-    float top = 0, sum[RUN];
-    for (uint32_t first = 0; first < s->inputs; first += RUN) {
-        uint32_t count = s->inputs - first < RUN ? s->inputs - first : RUN;
-        sum_of(r, channel, first, count, sum);
-        for (uint32_t i = 0; i < count; i++) {
-            float size = sum[i] < 0 ? -sum[i] : sum[i];
-            top = size > top ? size : top;
-        }
+    int32_t most;
+    memcpy(&most, &top, sizeof most);
+    for (uint32_t i = 0; i < RUN; i++) {
+        int32_t bits;
+        memcpy(&bits, sum + i, sizeof bits);
+        bits &= INT32_MAX;
+        most = bits > most ? bits : most;
     }
-    float scale = top / 127, divisor = scale > 0 ? scale : 1;
-    int64_t qt = 0, tt = 0;
-    for (uint32_t first = 0; first < s->inputs; first += RUN) {
-        uint32_t count = s->inputs - first < RUN ? s->inputs - first : RUN;
-        uint8_t *at = out + place_of(s, channel, first);
-        int32_t some_qt = 0, some_tt = 0;
-        sum_of(r, channel, first, count, sum);
-        for (uint32_t i = 0; i < count; i++) {
-            int q = (int)round_to_grid(sum[i] / divisor), t = ((q + 128) & MASK[code]) + HALF[code] - 128;
-            at[i / 4 * 64 + i % 4] = (uint8_t)(q + 128);
-            some_qt += q * t, some_tt += t * t;
-        }
-        qt += some_qt, tt += some_tt;
-    }
-    return code == 3 ? scale : code ? scale * ((float)qt / (float)tt) : 0;
+    memcpy(&top, &most, sizeof top);
+    return top;
 }
 
-/* A panel of W + D, written where the folded panel will be. */
+/* u = q + 128 of a stretch into its panel, as round_to_grid() for finite numbers. */
+static void round_sums(const float *sum, float scale, uint32_t count, uint8_t *panel)
+{
+    float divisor = scale > 0 ? scale : 1;
+    uint8_t values[RUN];
+    for (uint32_t i = 0; i < RUN; i++) {
+        float x = sum[i] / divisor;
+        int q = (int)(x + (x < 0 ? -0.49999997f : 0.49999997f));
+        q = q > 127 ? 127 : q;
+        values[i] = (uint8_t)((q < -127 ? -127 : q) + 128);
+    }
+    for (uint32_t i = 0; i < count; i += 4)
+        memcpy(panel + i * 16, values + i, 4);
+}
+
+/* The scale of a channel's slice: that of the master times sum q t / sum t t. */
+COLD static float slice_scale(const slot *s, const uint8_t *sum, uint32_t channel, unsigned code, float scale)
+{
+    int64_t qt = 0, tt = 0;
+    for (uint32_t i = 0; i < s->inputs; i++) {
+        int u = sum[place_of(s, channel, i)], q = u - 128, t = (u & MASK[code]) + HALF[code] - 128;
+        qt += q * t, tt += t * t;
+    }
+    return scale * ((float)qt / (float)tt);
+}
+
+/* A panel of W + D, written where the folded panel will be, and each channel's scale at its width. */
 static const uint8_t *add_delta(const recipe *r, uint8_t *sum, float *scale)
 {
     const slot *s = r->slot;
+    float some[RUN];
     memset(sum, 128, pad_to(s->channels, 16) * pad_to(s->inputs, 4));
+    for (stretch at = {0}; next_stretch(r, &at);)
+        for (uint32_t channel = 0; channel < s->channels; channel++)
+            sum_of(r, &at, channel, some), scale[channel] = largest(some, scale[channel]);
     for (uint32_t channel = 0; channel < s->channels; channel++)
-        scale[channel] = requantize(r, channel, code_of(r->codes, s->code + channel), sum);
+        scale[channel] /= 127;
+    for (stretch at = {0}; next_stretch(r, &at);)
+        for (uint32_t channel = 0; channel < s->channels; channel++)
+            if (scale[channel] - scale[channel] == 0) /* what is not finite stays at 0 */
+                sum_of(r, &at, channel, some), round_sums(some, scale[channel], at.count, sum + place_of(s, channel, at.first));
+    for (uint32_t channel = 0; channel < s->channels; channel++) {
+        unsigned code = code_of(r->codes, s->code + channel);
+        scale[channel] = code == 3 ? scale[channel] : code ? slice_scale(s, sum, channel, code, scale[channel]) : 0;
+    }
     return sum;
 }
 
@@ -208,11 +266,15 @@ static void fold_slots(const ossia_model *model, const sections *found, bool who
     for (uint32_t i = 0; i < model->slots; i++) {
         const slot *s = &model->slot[i];
         bool changed = found->delta && bit_of(found->delta, i);
-        recipe r = {s, found->codes, changed ? numbers : NULL, found->rank, s->channels, s->inputs, NULL, NULL};
+        recipe r = {.slot = s, .codes = found->codes, .numbers = changed ? numbers : NULL, .coordinates = found->coordinates,
+                    .rank = found->rank, .channels = s->channels, .inputs = s->inputs};
+        if (changed)
+            r.left = found->coordinates ? s->left : numbers,
+            r.right = found->coordinates ? s->right : numbers + 2 * (size_t)s->channels * found->rank;
         thin_out(model, i, whole, weights, &r, left);
         fold_slot(&r, (uint8_t *)weights + s->at);
         if (changed)
-            numbers += 2 * delta_numbers(s, found->rank);
+            numbers += 2 * delta_numbers(s, found);
     }
 }
 

@@ -159,8 +159,8 @@ static void read_common(json *text, int field, const char *kind, manifest *told)
         text->bad = true;
 }
 
-enum { BACKBONE = 3, SHAPE, SLOTS, GATES, CLIP, TABLE };
-static const char OF_BASE[] = "kind\0version\0files\0backbone\0shape\0slots\0gates\0profile_clip\0table\0";
+enum { BACKBONE = 3, SHAPE, SLOTS, GATES, CLIP, TABLE, BASIS };
+static const char OF_BASE[] = "kind\0version\0files\0backbone\0shape\0slots\0gates\0profile_clip\0table\0?basis\0";
 
 /* The backbone comes before its shape, and the shape before slots and gates, as every writer puts them. */
 static void read_base_field(json *text, int field, manifest *told, ossia_model *model)
@@ -175,6 +175,7 @@ static void read_base_field(json *text, int field, manifest *told, ossia_model *
     case GATES: read_gates(text, model); break;
     case CLIP: model->profile_clip = (float)json_real(text); break;
     case TABLE: hexadecimal(text, told->table_id, 32); break;
+    case BASIS: model->basis = small(text); break;
     default: read_common(text, field, "ossia-base", told);
     }
 }
@@ -191,7 +192,7 @@ int read_base_manifest(bytes_view file, manifest *told, ossia_model *model)
         if (told->unsupported)
             return OSSIA_UNSUPPORTED;
     }
-    return json_done(&text) ? OSSIA_OK : OSSIA_MANIFEST;
+    return json_done(&text) && model->basis <= MAX_RANK ? OSSIA_OK : OSSIA_MANIFEST;
 }
 
 /* ---- the table's manifest ---- */

@@ -57,13 +57,19 @@ static size_t lay_out(ossia_model *model, void *memory)
 
 /* ---- tensors ---- */
 
-/* Copies the tensor NAME + AFTER, rows x columns or, with 0 rows, a list; each row padded with zeros. */
-static bool copy_floats(bytes_view file, const char *name, const char *after, uint32_t rows, uint32_t columns, float *to)
+/* Finds the tensor NAME + AFTER. */
+static const uint8_t *find_part(bytes_view file, const char *name, const char *after, const char *dtype, uint32_t rows, uint32_t columns)
 {
     char whole[NAME + 8];
     memcpy(whole, name, strlen(name));
     memcpy(whole + strlen(name), after, strlen(after) + 1);
-    const uint8_t *from = find_tensor(file, whole, "F32", rows, columns);
+    return find_tensor(file, whole, dtype, rows, columns);
+}
+
+/* Copies the tensor NAME + AFTER, rows x columns or, with 0 rows, a list; each row padded with zeros. */
+static bool copy_floats(bytes_view file, const char *name, const char *after, uint32_t rows, uint32_t columns, float *to)
+{
+    const uint8_t *from = find_part(file, name, after, "F32", rows, columns);
     size_t stride = pad_to(columns, 16), bytes = columns * sizeof(float);
     for (size_t row = 0; from && row < (rows ? rows : 1); row++) {
         memset(to + row * stride, 0, stride * sizeof(float));
@@ -95,6 +101,14 @@ static bool copy_panel(const bytes_view planes[3], const char *name, slot *s)
     return true;
 }
 
+/* Finds a slot's directions, all of them numbers. */
+static bool find_basis(bytes_view floats, const char *name, uint32_t rank, slot *s)
+{
+    s->left = find_part(floats, name, ".left", "F16", s->channels, rank);
+    s->right = find_part(floats, name, ".right", "F16", rank, s->inputs);
+    return are_numbers(s->left, (uint64_t)rank * s->channels) && are_numbers(s->right, (uint64_t)rank * s->inputs);
+}
+
 static bool copy_slots(ossia_model *model, bytes_view floats, const bytes_view planes[3])
 {
     part told;
@@ -102,7 +116,8 @@ static bool copy_slots(ossia_model *model, bytes_view floats, const bytes_view p
         slot *s = &model->slot[i];
         describe_part(model, i, &told);
         if (!copy_panel(planes, told.name, s) || !copy_floats(floats, told.name, ".scales", 3, s->channels, s->scales) ||
-            !copy_floats(floats, told.name, ".bias", 0, s->channels, s->bias))
+            !copy_floats(floats, told.name, ".bias", 0, s->channels, s->bias) ||
+            (model->basis && !find_basis(floats, told.name, model->basis, s)))
             return false;
     }
     return true;

@@ -3,7 +3,7 @@
 #include "engine.h"
 SMALL
 
-enum { HEADER = 80, SIGNATURE = 64, ID = 16, DIGEST = 32, DENSE = 1, LOW_RANK = 2 };
+enum { HEADER = 80, SIGNATURE = 64, ID = 16, DIGEST = 32, DENSE = 1, LOW_RANK = 2, COORDINATES = 3 };
 enum { GATES = 1, CODES = 2, DELTA = 4, TABLE = 8, ALL = 15 }; /* sections present */
 
 static const uint8_t *take(reader *body, uint64_t count)
@@ -43,9 +43,28 @@ static int check_header(const ossia_model *model, const uint8_t *data, size_t si
     return flags & (sign ? OSSIA_VERIFIED : OSSIA_UNSIGNED) ? OSSIA_OK : OSSIA_PAYLOAD_SIGNATURE;
 }
 
-uint64_t delta_numbers(const slot *s, uint32_t rank)
+uint64_t delta_numbers(const slot *s, const sections *found)
 {
-    return rank ? (uint64_t)rank * (s->channels + s->inputs) : (uint64_t)s->channels * s->inputs;
+    if (found->coordinates)
+        return found->rank;
+    return found->rank ? (uint64_t)found->rank * (s->channels + s->inputs) : (uint64_t)s->channels * s->inputs;
+}
+
+bool are_numbers(const uint8_t *halves, uint64_t count)
+{
+    bool good = halves;
+    for (uint64_t i = 0; good && i < count; i++)
+        good = (halves[2 * i + 1] & 0x7c) != 0x7c;
+    return good;
+}
+
+/* Kind and rank, as they go together. */
+static bool read_form(const ossia_model *model, const uint8_t *start, sections *found)
+{
+    found->rank = start[1], found->coordinates = start[0] == COORDINATES;
+    if (found->coordinates)
+        return start[1] && start[1] == model->basis;
+    return start[1] ? start[0] == LOW_RANK : start[0] == DENSE;
 }
 
 static int check_delta(const ossia_model *model, reader *body, sections *found)
@@ -54,21 +73,17 @@ static int check_delta(const ossia_model *model, reader *body, sections *found)
     unsigned any = 0;
     if (!start || !there || !padded_with_zeros(there, model->slots, 1))
         return OSSIA_PAYLOAD_DELTA;
-    if (!(start[0] == DENSE && start[1] == 0) && !(start[0] == LOW_RANK && start[1] > 0))
+    if (!read_form(model, start, found))
         return OSSIA_PAYLOAD_DELTA;
     for (uint32_t i = 0; i < model->slots; i++) {
         if (!bit_of(there, i))
             continue;
-        uint64_t count = delta_numbers(&model->slot[i], start[1]);
-        const uint8_t *numbers = take(body, 2 * count);
-        if (!numbers)
+        uint64_t count = delta_numbers(&model->slot[i], found);
+        if (!are_numbers(take(body, 2 * count), count))
             return OSSIA_PAYLOAD_DELTA;
-        for (uint64_t n = 0; n < count; n++)
-            if ((numbers[2 * n + 1] & 0x7c) == 0x7c)
-                return OSSIA_PAYLOAD_DELTA; /* infinite, or no number */
         any = 1;
     }
-    found->delta = there, found->rank = start[1];
+    found->delta = there;
     return any ? OSSIA_OK : OSSIA_PAYLOAD_DELTA;
 }
 

@@ -5,16 +5,12 @@
  * The products of a state with all codewords are made once a call, and a row adds up one of each part. */
 #include "engine.h"
 
-enum { NO_NUMBER = 0x7c00 }; /* bits of a float16 that are all set in what is infinite or no number */
-
 COLD static bool copy_halves(const uint8_t *from, size_t count, float *to)
 {
-    for (size_t i = 0; from && i < count; i++) {
-        if (((from[2 * i] | from[2 * i + 1] << 8) & NO_NUMBER) == NO_NUMBER)
-            return false;
+    bool good = are_numbers(from, count);
+    for (size_t i = 0; good && i < count; i++)
         to[i] = half_to_float(from + 2 * i);
-    }
-    return from;
+    return good;
 }
 
 COLD bool read_tail(ossia_model *model, bytes_view file)

@@ -21,6 +21,7 @@ WIDE = {
     "caser": {"items": 13, "dim": 64, "length": 4, "vertical": 2, "horizontal": 4},
     "gru4rec": {"items": 13, "dim": 64, "length": 11, "layers": 2, "hidden": 20},
     "valves": {"items": 13, "dim": 64, "length": 11, "blocks": 2, "heads": 2, "hidden": 40, "valves": 1},
+    "basis": {"items": 13, "dim": 64, "length": 11, "blocks": 2, "heads": 2, "hidden": 40},
 }
 FLAGS = ["-std=c11", "-g", "-O2", "-ffp-contract=off", "-fno-math-errno", "-fsanitize=address,undefined"]
 FLAGS += ["-fno-sanitize-recover=all"]

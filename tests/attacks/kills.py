@@ -1,8 +1,8 @@
-"""Kill −9 in the middle of publishing releases and of committing sequences, and look at what is left.
+"""Kill −9 in the middle of publishing releases, of fetching them and of committing sequences, and look at what is left.
 
     python tests/attacks/kills.py --kills 1000
 
-    torn    a device can't read the repository, or the store does not open and check
+    torn    a device can't read the repository, or has no base to rank with, or the store does not open and check
     lost    what the child had acknowledged is not there any more, or a sequence is given out twice
 
 Each runs twice: as it is, and as one would write it without thinking (`path.write_bytes`; a count in a file), as a control
@@ -88,6 +88,65 @@ def make_repository(folder: Path) -> None:
     begin(folder / "device", (folder / "repo" / "metadata" / "1.root.json").read_bytes())
 
 
+def make_follower(folder: Path) -> None:
+    """Make a repository with two releases, and a device that has the first."""
+    from ossia.device.mirrors import open_mirror
+    from ossia.device.update import update
+    from ossia.service.release_keys import load_keyring
+    from ossia.service.repository import publish_release
+    from ossia.simulation.stand_in import make_base
+
+    make_repository(folder)
+    for items in (40, 44):
+        made = make_base(folder / f"base{items}", items)
+        publish_release(folder / "repo", load_keyring([folder / "keys"]), made.path, NOW, percent=100)
+        if items == 40:
+            update(folder / "device", [open_mirror(str(folder / "repo"))], NOW)
+
+
+def follow(folder: Path) -> Iterator[int]:
+    """Fetch the newest release, and publish and fetch the one after it."""
+    from ossia.device.fetcher import Fetcher
+    from ossia.device.mirrors import open_mirror
+    from ossia.service.release_keys import load_keyring
+    from ossia.service.repository import publish_release
+
+    fetcher = Fetcher(folder / "device", [open_mirror(str(folder / "repo"))], print, lambda: NOW)
+    number = ranking(folder)
+    yield number
+    while True:
+        number = fetcher.look(number).release
+        yield number
+        base = folder / f"base{44 if number % 2 else 40}"
+        publish_release(folder / "repo", load_keyring([folder / "keys"]), base, NOW, percent=100)
+
+
+def follow_naively(folder: Path) -> Iterator[int]:
+    """Do the same, but name a release before it is there."""
+    import msgspec
+
+    from ossia.device import update
+
+    install = update._install
+
+    def name_first(where: Path, source: object, trusted: object, held: int, number: int, more: bool) -> None:
+        update._write(where, msgspec.structs.replace(update.read_state(where), release=number))
+        install(where, source, trusted, held, number, more)  # type: ignore[arg-type]
+
+    update._install = name_first
+    yield from follow(folder)
+
+
+def ranking(folder: Path) -> int:
+    """Start a device without any network: it must have a base to rank with."""
+    from ossia.device.fetcher import load_release
+
+    number, base = load_release(folder / "device")
+    if base is None:
+        raise ValueError(f"release {number} is in force, and there is none")
+    return number
+
+
 def commit(folder: Path) -> Iterator[int]:
     """Take sequence after sequence."""
     from ossia.service.store import Store
@@ -154,6 +213,8 @@ def nothing(_folder: Path) -> None:
 SCENES: dict[str, tuple[Callable[[Path], None], Child, Look]] = {
     "publish": (make_repository, publish, fetch),
     "publish, written naively": (make_repository, publish_naively, fetch),
+    "follow": (make_follower, follow, ranking),
+    "follow, written naively": (make_follower, follow_naively, ranking),
     "commit": (nothing, commit, read_commit),
     "commit, stateless": (nothing, commit_stateless, read_lease),
     "commit, written naively": (nothing, commit_naively, read_count),

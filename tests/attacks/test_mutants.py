@@ -35,11 +35,12 @@ def test_the_mutants_find_a_check_that_is_missing() -> None:
         exhaust(made["timestamp"], step=251)
 
 
-@pytest.mark.parametrize("scene", ["publish", "commit", "commit, stateless"])
+@pytest.mark.parametrize("scene", ["publish", "follow", "commit", "commit, stateless"])
 def test_what_is_killed_while_it_writes_leaves_the_old_or_the_new(scene: str) -> None:
     counted = kill_often(scene, 12)
     assert (counted["torn"], counted["lost"]) == (0, 0)
 
 
-def test_the_kills_find_a_naive_writer() -> None:
-    assert kill_often("commit, written naively", 25)["torn"] > 0
+@pytest.mark.parametrize("scene", ["commit, written naively", "follow, written naively"])
+def test_the_kills_find_a_naive_writer(scene: str) -> None:
+    assert kill_often(scene, 25)["torn"] > 0

@@ -59,7 +59,10 @@ def with_body(body: bytes, present: int) -> bytes:
     [
         (b"\xff", 1, "zero padding after 3 bits"),
         (b"\x00\xfc", 2, "zero padding after 5 channels"),
-        (bytes([3, 1, 1]), 4, "delta: expected kind"),
+        (bytes([4, 1, 1]), 4, "delta: expected kind"),
+        (bytes([3, 0, 1]), 4, "delta: expected kind"),
+        (bytes([3, 1, 1]), 4, "as many coordinates as the base's basis has"),
+        (bytes([3, 2, 1]) + b"\x00\x7c" * 2, 4, "finite numbers"),
         (bytes([2, 0, 1]), 4, "delta: expected kind"),
         (bytes([2, 1, 0]), 4, "at least one slot"),
         (bytes([1, 0, 2]) + b"\xff\x7f" * 6, 4, "finite numbers"),

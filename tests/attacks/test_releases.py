@@ -15,9 +15,10 @@ from taking_out import without
 from ossia.adaptation import Base
 from ossia.adaptation.keys import TrustedKeys
 from ossia.adaptation.releases import Rollout
-from ossia.device import trust, update
+from ossia.device import source, trust, update
 from ossia.device.mirrors import open_mirror
-from ossia.device.update import Mirror, Updated, begin, read_state
+from ossia.device.source import Mirror, Source
+from ossia.device.update import Updated, begin, read_state
 from ossia.errors import ReleaseRefusal
 from ossia.service import repository
 from ossia.service.edition import Edition, publish_edition, read_edition
@@ -77,9 +78,9 @@ def lying(it: Scene, lies: dict[str, Callable[[], Iterator[bytes]] | bytes]) -> 
     """The honest mirror, but for some files."""
     honest = open_mirror(str(it.repo))
 
-    def mirror(path: str) -> Iterator[bytes]:
+    def mirror(path: str, start: int = 0) -> Iterator[bytes]:
         lie = lies.get(path)
-        return honest(path) if lie is None else iter([lie]) if isinstance(lie, bytes) else lie()
+        return honest(path, start) if lie is None else iter([lie]) if isinstance(lie, bytes) else lie()
 
     return mirror
 
@@ -191,14 +192,14 @@ def _rubbish(edition: Edition) -> set[str]:
 def _with_rubbish(it: Scene) -> Mirror:
     mirror = altered(it, _rubbish)
     name = TargetFile.from_data("", b"{}", ["sha256"]).hashes["sha256"]
-    return lambda path: iter([b"{}"]) if path == f"targets/releases/2/{name}.manifest.json" else mirror(path)
+    return lambda path, start=0: iter([b"{}"]) if path == f"targets/releases/2/{name}.manifest.json" else mirror(path, start)
 
 
 def _stranger(it: Scene) -> Mirror:
     """A whole repository, right in everything but whose it is."""
     shutil.rmtree(it.folder / "strange", ignore_errors=True)
     repository.create(it.folder / "strange", it.stranger, NOW + DAY, threshold=2)
-    return lambda path: gone() if path.endswith("root.json") else open_mirror(str(it.folder / "strange"))(path)
+    return lambda path, start=0: gone() if path.endswith("root.json") else open_mirror(str(it.folder / "strange"))(path, start)
 
 
 def _one_root_key(it: Scene) -> Mirror:
@@ -281,7 +282,7 @@ def _signed_by_online(it: Scene) -> Mirror:
         return set()
 
     mirror = altered(it, change)
-    return lambda path: iter([targets]) if path == f"metadata/{version}.targets.json" else mirror(path)
+    return lambda path, start=0: iter([targets]) if path == f"metadata/{version}.targets.json" else mirror(path, start)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -341,9 +342,9 @@ CHECKED_IN = (
     trust._check_in_force,
     trust._check_named,
     trust._check_version,
-    update._Source.read,
-    update._Source.target,
-    update.digest_of,
+    Source._stream,
+    source._check_bytes,
+    source.digest_of,
     update._install,
     update._check_listing,
     update._check_path,

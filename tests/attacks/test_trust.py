@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import permutations
 from pathlib import Path
 from typing import get_args
 
+import msgspec
 import numpy as np
 import pytest
 from taking_out import without
 
 from ossia.adaptation import Adaptation, Base, encode_payload
 from ossia.adaptation import payload as payload_module
-from ossia.adaptation.keys import TrustedKeys, key_id
+from ossia.adaptation.keys import TrustedKey, TrustedKeys, key_id
 from ossia.adaptation.payload import HEADER, largest_payload
 from ossia.adaptation.sections import decode_table
 from ossia.device import Session, open_session
@@ -180,6 +182,80 @@ def test_what_a_thief_gains_without_a_check_is_the_ranking(scene: Scene, refusal
     attack = next(name for name, (named, _) in ATTACKS.items() if named == refusal and "byte" not in name)
     with without(refusal, CHECKED_IN):
         assert outcome(scene, attack) is None
+
+
+def by_keys(it: Scene, *revoked: Signer, **changed: object) -> Session:
+    """A device that hears that keys are revoked; its session goes on with what it has counted."""
+    believed = it.session.verify.__self__  # type: ignore[union-attr]
+    keys = {number: replace_key(key, number in {each.key_id for each in revoked}) for number, key in believed.keys.items()}
+    return replace(it.session, verify=TrustedKeys(keys).verify, payloads=(), **changed)
+
+
+def replace_key(key: TrustedKey, revoked: bool) -> TrustedKey:
+    return msgspec.structs.replace(key, revoked=revoked)
+
+
+def take(session: Session, data: bytes, now: int = NOW) -> tuple[Session, Refusal | None]:
+    after, receipt = session.receive(data, now)
+    return after, receipt.refusal
+
+
+MOST = 2**64 - 1
+
+
+def test_a_fast_forward_shuts_a_device_until_the_thiefs_key_is_revoked_and_no_longer(scene: Scene) -> None:
+    thief, mine = scene.revoked, scene.signer
+    device, refusal = take(by_keys(scene), signed(scene.base, thief, sequence=MOST))
+    assert refusal is None
+    assert take(device, signed(scene.base, mine, sequence=10))[1] == "replayed"
+    told = replace(device, verify=by_keys(scene, thief).verify)
+    for sequence in (9, MOST):
+        assert take(told, signed(scene.base, thief, sequence=sequence))[1] == "revoked_key"
+    opened, refusal = take(told, signed(scene.base, mine, sequence=10))
+    assert (refusal, opened.counts) == (None, {mine.key_id: 10, thief.key_id: MOST})
+
+
+def test_a_fast_forward_ends_with_the_key_though_nobody_revokes_it(scene: Scene) -> None:
+    thief, mine = scene.old, scene.signer  # it runs out in half a day
+    device, refusal = take(by_keys(scene), signed(scene.base, thief, sequence=MOST, expiry=NOW + DAY // 2))
+    assert refusal is None
+    after = signed(scene.base, mine, sequence=10)
+    assert take(device, after, NOW + DAY // 2 - 1)[1] == "replayed"
+    opened, refusal = take(device, after, NOW + DAY // 2)
+    assert refusal is None
+    assert take(opened, signed(scene.base, thief, sequence=MOST, expiry=NOW + DAY // 2), NOW)[1] == "replayed"  # set back
+
+
+def test_no_payload_is_taken_twice_under_whatever_key_and_whatever_was_revoked_since(scene: Scene) -> None:
+    """Every order of two keys' payloads, each offered again after each step, under every state of the other key."""
+    payloads = [
+        signed(scene.base, signer, sequence=sequence) for sequence in (6, 7, 8) for signer in (scene.signer, scene.revoked)
+    ]
+    for order in permutations(range(6), 3):
+        device, taken = by_keys(scene), set[bytes]()
+        for step, index in enumerate(order):
+            device, refusal = take(device, payloads[index])
+            taken |= {payloads[index]} if refusal is None else set()
+            for revoked in ((), (scene.revoked,), (scene.signer,)):
+                heard = replace(device, verify=by_keys(scene, *revoked).verify)
+                assert all(take(heard, each)[1] in ("replayed", "revoked_key") for each in taken), (order, step)
+
+
+def test_an_older_payload_of_another_key_that_is_believed_is_late(scene: Scene) -> None:
+    """Counts are apart, but keys are not: what was held back under one does not come after what came under the other."""
+    device, _ = take(by_keys(scene), signed(scene.base, scene.signer, sequence=20))
+    assert take(device, signed(scene.base, scene.revoked, sequence=19))[1] == "replayed"
+    assert take(device, signed(scene.base, scene.revoked, sequence=21))[1] is None
+
+
+def test_the_counts_are_needed_apart_and_only_where_a_key_is_believed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    device, _ = take(by_keys(scene), signed(scene.base, scene.revoked, sequence=MOST))
+    told, data = replace(device, verify=by_keys(scene, scene.revoked).verify), signed(scene.base, scene.signer, sequence=10)
+    assert take(told, data)[1] is None
+    monkeypatch.setattr(Session, "_believes", lambda *_: True)
+    assert take(told, data)[1] == "replayed"
+    monkeypatch.setattr(Session, "_believes", lambda *_: False)
+    assert take(scene.session, signed(scene.base, scene.signer, sequence=5))[1] is None
 
 
 # Keys

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from ossia.adaptation import Adaptation, Base, Dense, LowRank, apply, decode_payload, encode_payload
+from ossia.adaptation import Adaptation, Base, Coordinates, Dense, LowRank, apply, decode_payload, encode_payload
 from ossia.device import NUMPY, DeviceRanker, open_session, rerank
 from ossia.device import engine as native
 from ossia.device.linear import INTEGER
@@ -28,9 +28,10 @@ SHAPES = {
     "valves": ("sasrec with valves", {"items": 300, "dim": 64, "length": 50, "hidden": 64}),
     "valves, odd": ("sasrec with valves", {"items": 77, "dim": 20, "length": 9, "heads": 4, "hidden": 37, "blocks": 3}),
     "convolutional": ("caser", {"items": 200, "dim": 64, "length": 5, "vertical": 4, "horizontal": 16}),
+    "basis, odd": ("sasrec with a basis", {"items": 77, "dim": 20, "length": 9, "heads": 4, "hidden": 37, "blocks": 3}),
     "convolutional, odd": ("caser", {"items": 77, "dim": 20, "length": 29, "vertical": 3, "horizontal": 7}),
 }
-KINDS = ("sasrec", "sasrec with valves", "gru4rec", "caser")
+KINDS = ("sasrec", "sasrec with valves", "gru4rec", "caser", "sasrec with a basis")
 PATHS = ("plain", "avx2", "vnni", "neon", "dotprod", "i8mm")
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="the engine is not built, so numpy does the work")
@@ -73,10 +74,13 @@ def draw(base: Base, seed: int) -> Adaptation:
     def half(*shape: int) -> np.ndarray:
         return (0.1 * random.standard_normal(shape)).astype(np.float16)
 
-    if seed % 2:
+    if base.basis:
+        deltas = tuple(Coordinates(slots[i].name, 10 * half(5)) for i in picked)
+    elif seed % 2:
         deltas = tuple(Dense(slots[i].name, half(slots[i].channels, slots[i].inputs)) for i in picked)
     else:
-        deltas = tuple(LowRank(slots[i].name, half(slots[i].channels, 3), half(3, slots[i].inputs)) for i in picked)
+        rank = 11 if seed == 6 else 3  # the engine keeps eight right factors at hand, and reads the others anew
+        deltas = tuple(LowRank(slots[i].name, half(slots[i].channels, rank), half(rank, slots[i].inputs)) for i in picked)
     gates, codes, rows = (
         random.integers(0, end, size).astype(np.uint8)
         for size, end in ((len(base.manifest.gates), 2), (base.channels, 4), (len(base.table), 4))

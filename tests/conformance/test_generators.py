@@ -26,18 +26,20 @@ from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.types import Candidates
 
 RECIPES = [("duet", 1), ("duet", 0), ("forward-ofa", 2), ("forward-ofa", 0)]
+KINDS = ["sasrec", "gru4rec", "caser", "sasrec with valves", "sasrec with a basis"]
 USERS = 12
 
 
-@pytest.fixture(scope="module", params=["sasrec", "gru4rec", "caser", "sasrec with valves"])
+@pytest.fixture(scope="module", params=KINDS)
 def base(request: pytest.FixtureRequest, base_of: Callable[..., Base]) -> Base:
     return base_of(request.param)
 
 
 @pytest.fixture(params=RECIPES, ids=str)
-def recipe(request: pytest.FixtureRequest) -> GeneratorRecipe:
+def recipe(base: Base, request: pytest.FixtureRequest) -> GeneratorRecipe:
     name, rank = request.param
-    return GeneratorRecipe(personalizer=name, rank=rank, hidden=16, latent=6, structure=5).resolve()
+    sizes = {"hidden": 16, "latent": 6, "structure": 5}
+    return GeneratorRecipe(personalizer=name, rank=rank, coordinates=bool(base.basis), **sizes).resolve()
 
 
 def make(base: Base, recipe: GeneratorRecipe, *, seed: int = 0) -> AbstractGenerator:
@@ -138,7 +140,7 @@ def test_untrained_it_is_the_base_to_the_bit(base: Base, recipe: GeneratorRecipe
     payload = encode_payload(base, sent, issued=0, expiry=1)
     assert payload == encode_payload(base, Adaptation(), issued=0, expiry=1)
     frozen = FrozenBase.load(base, (8,), torch.device("cpu"))
-    joints = {"slot": delta_joint(made.layout, numbers), "gate": gate_joint(made.gates, torch.ones_like(kept))}
+    joints = {"slot": delta_joint(made.layout, numbers, frozen.basis), "gate": gate_joint(made.gates, torch.ones_like(kept))}
     states, plain = (frozen.backbone(batch.histories, **each) for each in (joints, {}))
     if base.manifest.backbone == "gru4rec":  # with joints it steps event by event, without them in one pass
         torch.testing.assert_close(states, plain, rtol=1e-5, atol=1e-6)
@@ -150,8 +152,11 @@ def test_untrained_it_is_the_base_to_the_bit(base: Base, recipe: GeneratorRecipe
 def test_training_computes_what_a_device_computes_from_the_payload(base: Base, recipe: GeneratorRecipe) -> None:
     made, batch = make(base, recipe), draw_events(base)
     kept, numbers = answer(made, batch.profiles)
-    backbone = FrozenBase.load(base, (8,), torch.device("cpu")).backbone
-    trained = backbone(batch.histories, slot=delta_joint(made.layout, numbers), gate=gate_joint(made.gates, kept))[:, -1]
+    frozen = FrozenBase.load(base, (8,), torch.device("cpu"))
+    backbone = frozen.backbone
+    trained = backbone(
+        batch.histories, slot=delta_joint(made.layout, numbers, frozen.basis), gate=gate_joint(made.gates, kept)
+    )[:, -1]
     plain = backbone(batch.histories)[:, -1]
     off, moved = [], []
     for user in range(USERS):

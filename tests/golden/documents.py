@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ossia.adaptation import Adaptation, Base, ItemTable, LowRank
+from ossia.adaptation import Adaptation, Base, Basis, ItemTable, LowRank
 from ossia.adaptation.manifests import BaseManifest
 from ossia.quantization.grid import Grid
 from ossia.types import Slot
@@ -31,7 +31,7 @@ def toy_base() -> Base:
     toy = json.loads(block("payload-format.md", "base"))
     slots = tuple(Slot(*slot) for slot in toy["slots"])
     shape = {"items": len(toy["rows"]), "dim": len(toy["rows"][0]), "length": 4}
-    manifest = BaseManifest("toy", shape, slots, tuple(toy["gates"]), 1.0, toy["table"] * 2, {})
+    manifest = BaseManifest("toy", shape, slots, tuple(toy["gates"]), 1.0, toy["table"] * 2, {}, basis=2)
     count = len(toy["rows"])
     grid = Grid(np.array(toy["rows"]).astype(np.int8), np.array(toy["scales"], np.float32))
     order, counts = np.arange(count, dtype=np.int32), np.ones(count, np.float32)
@@ -40,7 +40,8 @@ def toy_base() -> Base:
         slot.name: Grid(np.ones((slot.channels, slot.inputs), np.int8), np.ones((3, slot.channels), np.float32))
         for slot in slots
     }
-    return Base(bytes.fromhex(toy["id"] * 2), manifest, grids, {}, table, Path("toy"))
+    basis = {name: Basis(*(np.array(side, np.float16) for side in sides)) for name, sides in toy["basis"].items()}
+    return Base(bytes.fromhex(toy["id"] * 2), manifest, grids, {}, table, Path("toy"), basis)
 
 
 def toy_adaptation() -> tuple[Adaptation, dict[str, bytes | int]]:
@@ -52,6 +53,6 @@ def toy_adaptation() -> tuple[Adaptation, dict[str, bytes | int]]:
     return Adaptation(deltas=(delta,), **arrays), header
 
 
-def golden_payload() -> bytes:
-    """Return the bytes that payload-format.md prints."""
-    return b"".join(bytes.fromhex(line.split()[-1]) for line in block("payload-format.md", "payload").splitlines())
+def golden_payload(name: str = "payload") -> bytes:
+    """Return the bytes that payload-format.md prints: a whole payload, or the body of one."""
+    return b"".join(bytes.fromhex(line.split()[-1]) for line in block("payload-format.md", name).splitlines())

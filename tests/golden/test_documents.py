@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from documents import block, fields, golden_payload, toy_adaptation, toy_base
 
-from ossia.adaptation import Adaptation, decode_payload, encode_payload
+from ossia.adaptation import Adaptation, Coordinates, decode_payload, encode_payload
 from ossia.adaptation.tail import Tail
 from ossia.quantization.grid import join_planes, quantize, slice_bits, split_planes
 
@@ -52,6 +52,15 @@ def test_the_printed_payload_decodes_to_the_printed_adaptation():
     for term in ("gates", "codes", "rows"):
         assert np.array_equal(getattr(decoded.adaptation, term), getattr(adaptation, term))
     assert np.array_equal(decoded.adaptation.deltas[0].expand(), adaptation.deltas[0].expand())
+
+
+def test_coordinates_are_spelled_and_expand_as_the_document_prints():
+    base, printed = toy_base(), fields(block("payload-format.md", "expanded"))
+    weights = {"a": [-0.5, 3.0], "b": [0.1, -0.2]}
+    deltas = tuple(Coordinates(slot, np.array(theta, np.float16)) for slot, theta in weights.items())
+    body = encode_payload(base, Adaptation(deltas=deltas), issued=0, expiry=0)[80:]
+    assert body.hex() == golden_payload("coordinates").hex()
+    assert {each.slot: each.expand(base.basis[each.slot]).astype("<f4").tobytes().hex() for each in deltas} == printed
 
 
 @pytest.mark.parametrize(("signed", "expected"), [(False, 368), (True, 432)])

@@ -99,6 +99,40 @@ def test_a_socket_takes_clicks_too(house, program, tmp_path: Path, phone: Path) 
     assert Home(phone).load().history == ("i1", "i2")
 
 
+def test_a_device_gets_base_and_keys_from_the_service_by_itself_and_mends_what_is_damaged(
+    house, cli, device, serving, tmp_path: Path, phone: Path
+) -> None:
+    pytest.importorskip("tuf")
+    off, on, repo, keys = (tmp_path / name for name in ("off", "on", "repo", "cloud/keys"))
+    both = ("--keys", off, "--keys", on)
+    for role, where in (("root", off), ("targets", off), ("online", on)):
+        assert cli("keys", "make", where, "--role", role).code == 0
+    assert cli("keys", "make", keys).code == 0
+    assert cli("release", "init", repo, *both).code == 0
+    assert cli("release", "keys", repo, keys / "keys.json", *both).code == 0
+    assert cli("release", "publish", repo, house.base, *both, "--percent", 100).code == 0
+    with serving(house.base, tmp_path / "cloud", "--releases", str(repo), "--online", str(on)) as (_, url):
+        words = (phone, "--url", url, "--releases", f"{url}/v1/repository", "--ask", "always", "--linger", 40, "--no-guard")
+        root = ("--root", repo / "metadata" / "1.root.json")
+        first, said = device(*words, *root, clicks="\n")
+        assert (first[0]["ranking"], first[0]["by"]) == ([], "popularity")
+        assert "release 1 is in force" in said
+        assert "payload came and is in force" in said  # signed by a key that came with the release
+        then, _ = device(phone, "--releases", repo, clicks="i1\ni2\n")
+        assert ([line["kept"] for line in then], then[1]["by"]) == ([True, True], "payload 1")
+
+        plane = phone / "releases" / "1" / "base" / "plane2.safetensors"
+        plane.write_bytes(plane.read_bytes()[:-1] + b"x")
+        before = then[1]["ranking"]
+        damaged, said = device(*words, clicks="\n")
+        assert damaged[0]["by"] == "popularity"
+        mended, _ = device(phone, "--releases", repo, clicks="\n")
+        assert mended[0]["by"].startswith("payload")
+        assert {row["id"] for row in mended[0]["ranking"]} & {row["id"] for row in before}
+    kinds = [each["kind"] for each in cli("device", "egress", phone, "--json").result["requests"]]
+    assert (kinds[:3], kinds.count("look")) == (["look", "enroll", "ask"], 2)
+
+
 def test_a_url_without_keys_to_trust_is_refused(house, cli, phone: Path) -> None:
     said = cli("device", "run", phone, "--base", house.base, "--url", "http://127.0.0.1:1")
     assert said.code == 2

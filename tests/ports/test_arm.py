@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 VECTORS = ROOT / "tests" / "vectors"
-FOLDERS = {"sasrec": VECTORS, **{kind: VECTORS / kind for kind in ("caser", "gru4rec", "tail", "valves")}}
+FOLDERS = {"sasrec": VECTORS, **{kind: VECTORS / kind for kind in ("caser", "gru4rec", "valves", "tail", "basis")}}
 PROGRAM = ROOT / "build" / "arm" / "vectors"
 QEMU = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
 NO_SUCH_PATH = 3  # exit code

@@ -5,6 +5,7 @@ drawn at random here: whatever they say, arithmetic decides.
 """
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,8 @@ def draw_generator(base: Base, rng: np.random.Generator) -> Generator:
     """Make a generator of random form, half of them beside a personalizer of codes, some without a controller."""
     slots, gates = base.manifest.slots, len(base.manifest.gates)
     names = [slot.name for slot in slots if rng.random() < 0.5] or [slots[-1].name]
-    layout = DeltaLayout.of(slots, names, int(rng.integers(0, 3)))
+    rank, coordinates = int(rng.integers(0, 3)), bool(base.basis) and rng.random() < 0.5
+    layout = DeltaLayout.of(slots, names, int(base.manifest.basis) if coordinates else rank, coordinates=coordinates)
     dim = base.manifest.shape["dim"]
     alphabet = ((2, 4, 8), (0, 2, 4, 8))[rng.integers(2)]
     about = PersonalizerManifest(method="drawn", profile_dim=dim, channels=base.channels, alphabet=alphabet, **FIELDS)
@@ -74,7 +76,8 @@ def draw_profile(base: Base, rng: np.random.Generator) -> Profile:
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_no_budget_is_ever_exceeded(base: Base, part: int) -> None:
+def test_no_budget_is_ever_exceeded(base: Base, base_of: Callable[..., Base], part: int) -> None:
+    base = base_of("sasrec with a basis") if part == 3 else base
     rng, met, refused = np.random.default_rng(part), 0, 0
     for _ in range(BUDGETS // 4):
         generator, budget, device = draw_generator(base, rng), draw_budget(base, rng), Device(cost_table=PRICES)
@@ -138,3 +141,17 @@ def test_payload_sizes_of_the_reference_ranker(make_base: Any, blocks: int, most
     size = len(encode_payload(base, Adaptation(gates=gates.gates, deltas=numbers), issued=0, expiry=1))
     head = 2 + -(-6 * blocks // 8)
     assert size == 80 + -(-2 * blocks // 8) + head + 2 * blocks * (64 + 64 + 64 + 256) <= most
+
+
+@pytest.mark.parametrize(("blocks", "most"), [(2, 210), (8, 600)])
+def test_coordinates_of_every_slot_take_less_than_a_rank_one_delta_of_the_last_ones(
+    base_of: Callable[..., Base], blocks: int, most: int
+) -> None:
+    """Five coordinates for each slot of eight blocks are 480 bytes, in a payload of 570."""
+    base = base_of("sasrec with a basis", items=50, dim=64, length=50, hidden=256, blocks=blocks)
+    names = [slot.name for slot in base.manifest.slots]
+    layout = DeltaLayout.of(base.manifest.slots, names, 5, coordinates=True)
+    gates = np.eye(1, 2 * blocks, dtype=np.uint8)[0]
+    sent = Adaptation(gates=gates, deltas=layout.read(np.ones(layout.numbers, np.float32)))
+    size = len(encode_payload(base, sent, issued=0, expiry=1))
+    assert size == 80 + -(-2 * blocks // 8) + 2 + -(-6 * blocks // 8) + 6 * blocks * 2 * 5 <= most

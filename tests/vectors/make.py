@@ -1,9 +1,10 @@
 """Make the vectors that every port of the device must reproduce: `python tests/vectors/make.py [FOLDER]`.
 
 For each backbone a tiny base (8 wide, 13 items), payloads with every term, histories that try every rule, and what both
-arithmetics make of them: SASRec's lie in FOLDER itself, the others' in FOLDER/caser, FOLDER/gru4rec, FOLDER/valves, which is a
-SASRec with valves, and FOLDER/tail, which is one whose table has a coarse tail. Every number comes out of SHA-256, not out of a library's random generator, so that the same bytes come
-out on any machine and with any version of numpy.
+arithmetics make of them: SASRec's lie in FOLDER itself, the others' in FOLDER/caser, FOLDER/gru4rec, and three more SASRecs':
+FOLDER/valves has valves, FOLDER/tail a table with a coarse tail, FOLDER/basis deltas that are coordinates. Every number comes
+out of SHA-256, not out of a library's random generator, so that the same bytes come out on any machine and with any version of
+numpy.
 """
 
 import hashlib
@@ -16,7 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from ossia.adaptation import Adaptation, Base, LowRank, Weights, apply, encode_payload, make_profile, write_base
+from ossia.adaptation import (
+    Adaptation,
+    Base,
+    Basis,
+    Coordinates,
+    LowRank,
+    Weights,
+    apply,
+    encode_payload,
+    make_profile,
+    write_base,
+)
 from ossia.adaptation.tail import Tail
 from ossia.device import NUMPY, DeviceRanker, open_session, rerank
 from ossia.types import Candidates, Slot
@@ -29,14 +41,17 @@ SHAPES = {
     "gru4rec": {"items": 13, "dim": 8, "length": 6, "layers": 2, "hidden": 12},
     "valves": {"items": 13, "dim": 8, "length": 6, "blocks": 2, "heads": 2, "hidden": 16, "valves": 1},
     "tail": {"items": 13, "dim": 8, "length": 6, "blocks": 2, "heads": 2, "hidden": 16},
+    "basis": {"items": 13, "dim": 8, "length": 6, "blocks": 2, "heads": 2, "hidden": 16},
 }
 TAIL_PARTS = {"tail": 4}
 """Parts of the table's coarse tail, of five words each."""
+DIRECTIONS = 3
 GATES = {
     "sasrec": ([1, 0, 0, 1], [1, 1, 1, 0]),
     "caser": ([1, 0, 1, 0, 1], [0, 1, 1, 1, 0]),
     "gru4rec": ([0, 1], [1, 1]),
     "valves": ([1, 0, 0, 1], [1, 1, 0, 1]),
+    "basis": ([1, 0, 0, 1], [0, 1, 1, 1]),
 }
 """What runs in the adaptations `gates` and `all terms`."""
 DELTAS = {
@@ -44,6 +59,7 @@ DELTAS = {
     "caser": ("horizontal.2", "combine"),
     "gru4rec": ("layers.0.hidden", "layers.1.input"),
     "valves": ("blocks.0.up", "blocks.1.feed_forward_valve"),
+    "basis": ("blocks.0.query", "blocks.1.expand", "blocks.1.contract"),
 }
 HISTORIES: dict[str, list[int]] = {
     "full": [4, 0, 11, 7, 2, 9],
@@ -135,7 +151,8 @@ def gru4rec_parts(shape: dict[str, int]) -> tuple[list[Slot], list[str], list[st
     return slots, layers, ["norm", *(f"{layer}.norm" for layer in layers)]
 
 
-PARTS = {"sasrec": sasrec_parts, "caser": caser_parts, "gru4rec": gru4rec_parts, "valves": sasrec_parts, "tail": sasrec_parts}
+SASRECS = dict.fromkeys(("sasrec", "valves", "tail", "basis"), sasrec_parts)
+PARTS = {**SASRECS, "caser": caser_parts, "gru4rec": gru4rec_parts}
 
 
 def make_base(path: Path, kind: str, tail: int = 0) -> Base:
@@ -162,7 +179,17 @@ def make_base(path: Path, kind: str, tail: int = 0) -> Base:
         item_ids=[f"item-{row}" for row in range(shape["items"])],
         item_counts=np.array([13, 12, 14, 10, 9, 8, 7, 7, 5, 4, 3, 2, 1], np.float32),  # row 2 leads; 6 and 7 tie
         tail=_tail(shape["items"], dim, tail) if tail else None,
+        basis={slot.name: _basis(slot) for slot in slots} if kind == "basis" else None,
     )
+
+
+def _basis(slot: Slot) -> Basis:
+    """Draw a slot's directions."""
+    left, right = (
+        numbers(f"{slot.name} left", slot.channels, DIRECTIONS),
+        numbers(f"{slot.name} right", DIRECTIONS, slot.inputs),
+    )
+    return Basis((0.5 * left).astype(np.float16), (0.5 * right).astype(np.float16))
 
 
 def _tail(rows: int, dim: int, parts: int) -> Tail:
@@ -175,17 +202,10 @@ def _tail(rows: int, dim: int, parts: int) -> Tail:
 
 def make_adaptations(base: Base) -> dict[str, Adaptation]:
     """Draw each term by itself, then all together."""
-    kind = "valves" if "valves" in base.manifest.shape else base.manifest.backbone
+    kind = "valves" if "valves" in base.manifest.shape else "basis" if base.basis else base.manifest.backbone
     sizes = {slot.name: (slot.channels, slot.inputs) for slot in base.manifest.slots}
     codes, rows = _codes("codes", base.channels), _codes("rows", len(base.table))
-    deltas = tuple(
-        LowRank(
-            name,
-            numbers(f"{name} left", sizes[name][0], 2).astype(np.float16),
-            numbers(f"{name} right", 2, sizes[name][1]).astype(np.float16),
-        )
-        for name in DELTAS[kind]
-    )
+    deltas = tuple(_coordinates(name) if base.basis else _low_rank(name, *sizes[name]) for name in DELTAS[kind])
     gates, most = (np.array(runs, np.uint8) for runs in GATES[kind])
     return {
         "base": Adaptation(),
@@ -195,6 +215,17 @@ def make_adaptations(base: Base) -> dict[str, Adaptation]:
         "all gates off": Adaptation(gates=np.zeros(len(gates), np.uint8)),
         "all terms": Adaptation(most, codes, deltas, rows),
     }
+
+
+def _low_rank(name: str, channels: int, inputs: int) -> LowRank:
+    """Draw a delta of rank 2."""
+    left, right = numbers(f"{name} left", channels, 2), numbers(f"{name} right", 2, inputs)
+    return LowRank(name, left.astype(np.float16), right.astype(np.float16))
+
+
+def _coordinates(name: str) -> Coordinates:
+    """Draw a delta in the base's basis."""
+    return Coordinates(name, (4 * numbers(f"{name} coordinates", DIRECTIONS)).astype(np.float16))
 
 
 def describe(base: Base, adaptation: Adaptation) -> dict[str, Any]:

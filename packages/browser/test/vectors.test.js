@@ -13,7 +13,8 @@ import { Machine } from "../machine.js";
 
 const OTHERS = process.env.OSSIA_VECTORS;
 const VECTORS = OTHERS ? pathToFileURL(`${OTHERS}/`) : new URL("../../../tests/vectors/", import.meta.url);
-const FOLDERS = OTHERS ? { others: "" } : { sasrec: "", caser: "caser/", gru4rec: "gru4rec/", tail: "tail/", valves: "valves/" };
+const KINDS = ["caser", "gru4rec", "valves", "tail", "basis"];
+const FOLDERS = OTHERS ? { others: "" } : { sasrec: "", ...Object.fromEntries(KINDS.map((kind) => [kind, `${kind}/`])) };
 const WHOLE = 16, UNSIGNED = 2;
 
 /** The module that shows what it folded, too: the same sources, and all of ossia.h. */

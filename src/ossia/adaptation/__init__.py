@@ -1,9 +1,10 @@
 """What crosses the wire and what it means, in numpy: base, table, adaptation, payload, profile, budgets."""
 
-from ossia.adaptation.adaptation import Adaptation, Delta, Dense, LowRank
+from ossia.adaptation.adaptation import Adaptation, Coordinates, Delta, Dense, LowRank
 from ossia.adaptation.allocate import Device, Importance, allocate
 from ossia.adaptation.apply import Weights, apply
 from ossia.adaptation.base import Base, write_base
+from ossia.adaptation.basis import Basis, singular_basis
 from ossia.adaptation.cost import Costs, costs
 from ossia.adaptation.payload import Header, Payload, decode_payload, encode_payload
 from ossia.adaptation.prices import WHOLE, CostTable
@@ -14,6 +15,8 @@ __all__ = [
     "WHOLE",
     "Adaptation",
     "Base",
+    "Basis",
+    "Coordinates",
     "CostTable",
     "Costs",
     "Delta",
@@ -33,5 +36,6 @@ __all__ = [
     "encode_payload",
     "encode_profile",
     "make_profile",
+    "singular_basis",
     "write_base",
 ]

@@ -13,6 +13,8 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Float16, Float32, UInt8
 
+from ossia.adaptation.basis import Basis
+
 
 @dataclass(frozen=True, eq=False)
 class Dense:
@@ -35,15 +37,34 @@ class LowRank:
     right: Float16[np.ndarray, "rank inputs"]
 
     def expand(self) -> Float32[np.ndarray, "channels inputs"]:
-        """Return Δ in float32, summed rank by rank: a fixed order, so that every device rounds alike."""
-        left, right = self.left.astype(np.float32), self.right.astype(np.float32)
-        total = left[:, :1] * right[:1]
-        for rank in range(1, len(right)):
-            total += left[:, rank : rank + 1] * right[rank : rank + 1]
-        return total
+        """Return Δ in float32."""
+        return _multiply(self.left.astype(np.float32), self.right.astype(np.float32))
 
 
-Delta: TypeAlias = Dense | LowRank
+@dataclass(frozen=True, eq=False)
+class Coordinates:
+    """A delta in the basis that the base carries: Δ = left · diag(θ) · right."""
+
+    slot: str
+    weights: Float16[np.ndarray, " rank"]
+
+    def expand(self, basis: Basis) -> Float32[np.ndarray, "channels inputs"]:
+        """Return Δ in float32: θ times the left factor first, then as a delta of low rank."""
+        left = basis.left.astype(np.float32) * self.weights.astype(np.float32)
+        return _multiply(left, basis.right.astype(np.float32))
+
+
+def _multiply(
+    left: Float32[np.ndarray, "channels rank"], right: Float32[np.ndarray, "rank inputs"]
+) -> Float32[np.ndarray, "channels inputs"]:
+    """Return left · right, summed rank by rank: a fixed order, so that every device rounds alike."""
+    total = left[:, :1] * right[:1]
+    for rank in range(1, len(right)):
+        total += left[:, rank : rank + 1] * right[rank : rank + 1]
+    return total
+
+
+Delta: TypeAlias = Dense | LowRank | Coordinates
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, UInt8
 
-from ossia.adaptation.adaptation import Adaptation, Delta
+from ossia.adaptation.adaptation import Adaptation, Coordinates, Delta
 from ossia.adaptation.base import Base
 from ossia.adaptation.tail import Tail
 from ossia.quantization.grid import Grid, Panel, fold, quantize
@@ -59,7 +59,7 @@ def apply(base: Base, adaptation: Adaptation) -> Weights:
     """
     codes = adaptation.codes if adaptation.codes is not None else np.full(base.channels, 3, np.uint8)
     deltas = {delta.slot: delta for delta in adaptation.deltas}
-    slots = {name: fold(add_delta(base.grids[name], deltas.get(name)), codes[span]) for name, span in base.spans.items()}
+    slots = {name: fold(add_delta(base, name, deltas.get(name)), codes[span]) for name, span in base.spans.items()}
     gates = adaptation.gates if adaptation.gates is not None else np.ones(len(base.manifest.gates), np.uint8)
     rows, held = _fold_rows(base, adaptation.rows)
     return Weights(
@@ -76,19 +76,22 @@ def apply(base: Base, adaptation: Adaptation) -> Weights:
     )
 
 
-def add_delta(grid: Grid, delta: Delta | None) -> Grid:
+def add_delta(base: Base, slot: str, delta: Delta | None) -> Grid:
     """Add a delta and requantise; a slot without one keeps the base's own bytes.
 
     Args:
-        grid: the slot's master.
+        base: whose slot.
+        slot: its name.
         delta: what is added; None: nothing.
 
     Returns:
         the master to fold.
     """
+    grid = base.grids[slot]
     if delta is None:
         return grid
-    return quantize(Panel(grid.q, grid.scales[-1]).dequantize() + delta.expand())
+    added = delta.expand(base.basis[slot]) if isinstance(delta, Coordinates) else delta.expand()
+    return quantize(Panel(grid.q, grid.scales[-1]).dequantize() + added)
 
 
 def _drop_biases(base: Base, codes: UInt8[np.ndarray, " channels"]) -> dict[str, np.ndarray]:

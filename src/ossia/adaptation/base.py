@@ -2,7 +2,8 @@
 
     BASE/manifest.json                  backbone, shape, slots and gates in wire order, digests; its SHA-256 is the base's id
     BASE/base/plane2 · plane4 · plane8 .safetensors     each slot's master by bit plane, under the slot's name
-    BASE/base/floats.safetensors        biases, norms, positions in float32, and each slot's `….scales`, 3 × channels
+    BASE/base/floats.safetensors        biases, norms, positions in float32, and each slot's `….scales`, 3 × channels; where the
+                                        base has a basis, each slot's `….left` and `….right` in float16
     BASE/table/…                        the item table (`table.py`)
     BASE/personalizers/NAME/…           added later, each with its own manifest; not part of the id
 
@@ -10,13 +11,15 @@ Names are those of the backbone's own parameters, so that torch, numpy and C spe
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
+from msgspec import UNSET
 
+from ossia.adaptation.basis import Basis
 from ossia.adaptation.manifests import (
     BaseManifest,
     read_files,
@@ -45,6 +48,7 @@ class Base:
         floats: everything that is not a slot: biases, norms, positions.
         table: the catalog.
         path: where it was loaded from.
+        basis: each slot's directions for deltas that are coordinates; empty where the base has none.
 
     Example:
         `Base.load(Path("BASE"))` reads and checks every byte below the folder.
@@ -56,6 +60,7 @@ class Base:
     floats: Mapping[str, Float32[np.ndarray, "..."]]
     table: ItemTable
     path: Path
+    basis: Mapping[str, Basis] = field(default_factory=dict)
 
     @staticmethod
     def load(path: Path) -> "Base":
@@ -79,11 +84,12 @@ class Base:
             )
         try:
             floats = read_tensors(path / FLOATS, content[FLOATS])
+            basis = _take_basis(floats, manifest)
             planes = {name: read_tensors(path / _plane(name), content[_plane(name)]) for name in PLANES}
             grids = {slot.name: _join(slot, planes, floats.pop(f"{slot.name}.scales")) for slot in manifest.slots}
         except (KeyError, ValueError) as error:
             raise ArtifactError(f"{path}: expected the tensors that the manifest names, got: {error}") from error
-        return Base(base_id, manifest, grids, floats, table, path)
+        return Base(base_id, manifest, grids, floats, table, path, basis)
 
     @cached_property
     def channels(self) -> int:
@@ -114,6 +120,7 @@ def write_base(
     item_counts: Float32[np.ndarray, " items"],
     titles: Sequence[str] | None = None,
     tail: Tail | None = None,
+    basis: Mapping[str, Basis] | None = None,
 ) -> Base:
     """Quantize a trained backbone and publish it as a folder that appears whole or not at all.
 
@@ -130,6 +137,7 @@ def write_base(
         item_counts: events of each row in the training part of the log.
         titles: what to show of each row.
         tail: a coarse version of every row; None: none.
+        basis: directions of every slot, as many for each; None: none.
 
     Returns:
         the base, as loaded back from the disk.
@@ -141,12 +149,24 @@ def write_base(
     matrices = {f"{slot.name}.weight" for slot in slots}
     floats = {name: array for name, array in weights.items() if name not in matrices}
     floats |= {f"{name}.scales": grid.scales for name, grid in grids.items()}
+    directions = {} if basis is None else {slot.name: basis[slot.name] for slot in slots}
+    floats |= {f"{name}.{side}": getattr(each, side) for name, each in directions.items() for side in ("left", "right")}
+    ranks = {each.left.shape[1] for each in directions.values()}
     split = {name: split_planes(grid.q) for name, grid in grids.items()}
     planes = {_plane(plane): tensor_bytes({name: split[name][plane] for name in split}) for plane in PLANES}
     with folder_whole(path) as fresh:
         table = write_table(fresh / "table", item_vectors, item_ids, item_counts, titles=titles, tail=tail)
         files = write_files(fresh, {**planes, FLOATS: tensor_bytes(floats)})
-        manifest = BaseManifest(backbone, dict(shape), tuple(slots), tuple(gates), profile_clip, table.hex(), files)
+        manifest = BaseManifest(
+            backbone,
+            dict(shape),
+            tuple(slots),
+            tuple(gates),
+            profile_clip,
+            table.hex(),
+            files,
+            basis=ranks.pop() if ranks else UNSET,
+        )
         write_manifest(fresh / "manifest.json", manifest)
     return Base.load(path)
 
@@ -162,3 +182,18 @@ def _join(slot: Slot, planes: Mapping[str, Mapping[str, np.ndarray]], scales: np
     if q.shape != (slot.channels, slot.inputs) or scales.shape != (3, slot.channels):
         raise ValueError(f"{slot.name} of {slot.channels} × {slot.inputs}, found {q.shape} with scales {scales.shape}")
     return Grid(q, scales)
+
+
+def _take_basis(floats: dict[str, np.ndarray], manifest: BaseManifest) -> dict[str, Basis]:
+    """Take the directions out of the floats, and check that they are the slots' sizes; none, where the manifest names none."""
+    basis, rank = {}, manifest.basis
+    for slot in manifest.slots if rank is not UNSET else ():
+        left, right = floats.pop(f"{slot.name}.left"), floats.pop(f"{slot.name}.right")
+        if (left.shape, right.shape) != ((slot.channels, rank), (rank, slot.inputs)) or {left.dtype, right.dtype} != {
+            np.dtype("f2")
+        }:
+            raise ValueError(f"{slot.name}: {rank} directions in float16, found {left.dtype} {left.shape} and {right.shape}")
+        if not (np.isfinite(left).all() and np.isfinite(right).all()):
+            raise ValueError(f"{slot.name}: directions of finite numbers")
+        basis[slot.name] = Basis(left, right)
+    return basis

@@ -8,6 +8,7 @@ along a ladder once (a step can't come before the one below it), and what is lef
 
 Positive numbers order like their bits, a float32 written as a float64 leaves the lowest 29 bits to the number, and equal keys
 don't exist: so the order is the same on every machine and in every batch. numpy sorts 64-bit integers with vector instructions.
+`climb.c` comes to the same answers without a sort, in a quarter of the time, where it could be compiled.
 The longest run that fits is taken; then, from the best downward, whatever still fits. For that a step counts as wide as the
 widest below it: so the one below was always met first, and taken.
 
@@ -21,7 +22,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, UInt8
 
+from ossia.adaptation.climb_library import climb_compiled, library
+
 NUMBER = 2**29 - 1  # the bits of a float64 that a float32 leaves zero
+NOTHING = -(2**63)  # below every key
 NEVER = 2**62  # bytes: more than anybody has
 FREE = 1e-6  # bytes: what costs nothing comes first, in its own order
 BLOCK_BYTES = 150_000
@@ -90,40 +94,63 @@ def climb_many(
     """
     if importance.shape[1] <= EXACT_THINGS and int(steps.cost.sum()) <= EXACT_BYTES:
         rungs = [_solve(steps, one, min(int(room), EXACT_BYTES))[None] for one, room in zip(importance, slack, strict=True)]
-    else:
-        block = max(1, BLOCK_BYTES // max(1, steps.number.nbytes))
-        starts = range(0, len(importance), block)
-        rungs = [_climb_block(steps, importance[at : at + block], slack[at : at + block]) for at in starts]
-    return np.concatenate([np.zeros((0, importance.shape[1]), np.uint8), *rungs])
+        return np.concatenate([np.zeros((0, importance.shape[1]), np.uint8), *rungs])
+    shares, room = _shares(importance), np.minimum(slack, NEVER).astype(np.int64)
+    if (compiled := library()) is not None:
+        return climb_compiled(compiled, steps, shares, room)
+    return climb_in_numpy(steps, shares, room)
+
+
+def climb_in_numpy(
+    steps: Steps, share: Float32[np.ndarray, "users things"], slack: Int64[np.ndarray, " users"]
+) -> UInt8[np.ndarray, "users things"]:
+    """Climb with keys and a sort.
+
+    Args:
+        steps: what rungs gain and cost.
+        share: each user's importance, as a share of the largest.
+        slack: what each user may spend, at least 0.
+
+    Returns:
+        how many steps each thing takes.
+    """
+    block = max(1, BLOCK_BYTES // max(1, steps.number.nbytes))
+    rungs = [_climb_block(steps, share[at : at + block], slack[at : at + block]) for at in range(0, len(share), block)]
+    return np.concatenate([np.zeros((0, share.shape[1]), np.uint8), *rungs])
 
 
 def _climb_block(
-    steps: Steps, importance: Float[np.ndarray, "users things"], slack: Float64[np.ndarray, " users"]
+    steps: Steps, share: Float32[np.ndarray, "users things"], slack: Int64[np.ndarray, " users"]
 ) -> UInt8[np.ndarray, "users things"]:
-    """Climb for some users, in as few arrays as will do."""
-    users, things = importance.shape
-    order = _keys(steps, importance)
-    order.sort(axis=1)
+    """Climb for some users: what is in the run is told from the keys as they stood, which costs less than to mark it step by step."""
+    keys = _keys(steps, share)
+    order = np.sort(keys, axis=1)
     order &= NUMBER
     spent = steps.cost.ravel().take(order)
     np.cumsum(spent, axis=1, out=spent)
-    run = (spent <= slack[:, None]).sum(axis=1).tolist()
-    taken = np.zeros((users, steps.number.size), np.uint8)
-    for user, (start, room) in enumerate(zip(run, slack.tolist(), strict=True)):
-        taken[user, order[user, :start]] = 1
-        left = int(room) - (int(spent[user, start - 1]) if start else 0)
-        if left >= steps.cheapest:
-            taken[user, _fill(steps, order[user, start:], left)] = 1
-    return taken.reshape(users, -1, things).sum(axis=1, dtype=np.uint8)
+    last, filled = np.empty((len(keys), 1), np.int64), []
+    for user, room in enumerate(slack.tolist()):
+        start = int(spent[user].searchsorted(room, side="right"))
+        last[user] = keys[user, order[user, start - 1]] if start else NOTHING
+        left = room - (int(spent[user, start - 1]) if start else 0)
+        filled.append(_fill(steps, order[user, start:], left) if left >= steps.cheapest else [])
+    taken = (keys <= last).view(np.uint8)
+    for user, numbers in enumerate(filled):
+        taken[user, numbers] = 1
+    return taken.reshape(len(keys), -1, share.shape[1]).sum(axis=1, dtype=np.uint8)
 
 
-def _keys(steps: Steps, importance: Float[np.ndarray, "users things"]) -> Int64[np.ndarray, "users steps_things"]:
-    """Make the keys: ascending means falling worth per byte."""
+def _shares(importance: Float[np.ndarray, "users things"]) -> Float32[np.ndarray, "users things"]:
+    """Write importance as shares of each user's largest."""
     most = np.maximum(importance.max(axis=1, initial=0, keepdims=True), np.finfo(importance.dtype).tiny)
-    share = (importance / most).astype(np.float32) + np.float32(0)  # never −0, whose bits are large
-    worth = np.empty((len(importance), *steps.cost.shape))
+    return (importance / most).astype(np.float32) + np.float32(0)  # never −0, whose bits are large
+
+
+def _keys(steps: Steps, share: Float32[np.ndarray, "users things"]) -> Int64[np.ndarray, "users steps_things"]:
+    """Make the keys: ascending means falling worth per byte."""
+    worth = np.empty((len(share), *steps.cost.shape))
     np.multiply(share[:, None], steps.per_byte, out=worth, dtype=np.float32)  # rounded to float32, written as float64
-    bits = worth.reshape(len(importance), -1).view(np.int64)
+    bits = worth.reshape(len(share), -1).view(np.int64)
     return np.subtract(steps.number, bits, out=bits)
 
 

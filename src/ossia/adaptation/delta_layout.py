@@ -1,6 +1,7 @@
 """Where a generated number goes: a network's flat answer, and the deltas that it means.
 
-    numbers   slot by slot in wire order;   low rank: left (channels × rank), then right (rank × inputs);   dense: the matrix
+    numbers   slot by slot in wire order;   low rank: left (channels × rank), then right (rank × inputs);   dense: the matrix;
+              coordinates: one for each direction of the base's basis
 
 A network that generates weights answers with one vector per user. This is the only place that says which of its numbers
 belongs to which slot: training reads the vector in torch by the same sizes, and the service makes of it what crosses the wire.
@@ -16,7 +17,7 @@ from itertools import accumulate
 import numpy as np
 from jaxtyping import Float16, Float32
 
-from ossia.adaptation.adaptation import Delta, Dense, LowRank
+from ossia.adaptation.adaptation import Coordinates, Delta, Dense, LowRank
 from ossia.adaptation.sections import delta_shapes
 from ossia.errors import UsageError
 from ossia.types import Slot
@@ -32,6 +33,7 @@ class DeltaLayout:
     Attributes:
         slots: in wire order.
         rank: of every delta; 0: dense.
+        coordinates: whether a delta is so many coordinates in the base's basis.
 
     Example:
         >>> layout = DeltaLayout((Slot("a", 3, 4), Slot("b", 2, 3)), rank=1)
@@ -41,15 +43,17 @@ class DeltaLayout:
 
     slots: tuple[Slot, ...]
     rank: int
+    coordinates: bool = False
 
     @classmethod
-    def of(cls, slots: Sequence[Slot], names: Collection[str], rank: int) -> "DeltaLayout":
+    def of(cls, slots: Sequence[Slot], names: Collection[str], rank: int, *, coordinates: bool = False) -> "DeltaLayout":
         """Choose slots by name.
 
         Args:
             slots: all of a base's, in wire order.
             names: those that have a delta, in any order.
             rank: of every delta; 0: dense.
+            coordinates: whether a delta is so many coordinates in the base's basis.
 
         Returns:
             the layout.
@@ -62,12 +66,12 @@ class DeltaLayout:
             raise UsageError(f"delta: expected slots among {', '.join(known)}, got {unknown[0]!r}")
         if not names or not 0 <= rank <= 255:
             raise UsageError(f"delta: expected at least one slot and a rank of 0 … 255, got {len(names)} slots, rank {rank}")
-        return cls(tuple(slot for slot in slots if slot.name in names), rank)
+        return cls(tuple(slot for slot in slots if slot.name in names), rank, coordinates)
 
     @cached_property
     def shapes(self) -> tuple[tuple[tuple[int, int], ...], ...]:
         """The arrays of each slot's delta, in the order of the wire."""
-        return tuple(tuple(delta_shapes(slot, self.rank)) for slot in self.slots)
+        return tuple(tuple(delta_shapes(slot, self.rank, coordinates=self.coordinates)) for slot in self.slots)
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -102,15 +106,18 @@ class DeltaLayout:
         """
         ends = list(accumulate(self.sizes))
         pieces = zip(self.slots, self.shapes, np.split(numbers, ends[:-1]), strict=True)
-        made = [_delta(slot, shapes, piece) for slot, shapes, piece in pieces if slot.gate is None or slot.gate not in skipped]
+        made = [
+            self._delta(slot, shapes, piece) for slot, shapes, piece in pieces if slot.gate is None or slot.gate not in skipped
+        ]
         return tuple(delta for delta in made if delta is not None)
 
-
-def _delta(slot: Slot, shapes: Sequence[tuple[int, int]], numbers: Float32[np.ndarray, " _"]) -> Delta | None:
-    """Make one slot's delta; None where it is nothing."""
-    halves: Float16[np.ndarray, " _"] = np.clip(numbers, -LARGEST, LARGEST).astype(np.float16)
-    cut = shapes[0][0] * shapes[0][1]
-    arrays = [part.reshape(shape) for part, shape in zip((halves[:cut], halves[cut:]), shapes, strict=False)]
-    if not all(array.any() for array in arrays):
-        return None
-    return Dense(slot.name, arrays[0]) if len(arrays) == 1 else LowRank(slot.name, arrays[0], arrays[1])
+    def _delta(self, slot: Slot, shapes: Sequence[tuple[int, int]], numbers: Float32[np.ndarray, " _"]) -> Delta | None:
+        """Make one slot's delta; None where it is nothing."""
+        halves: Float16[np.ndarray, " _"] = np.clip(numbers, -LARGEST, LARGEST).astype(np.float16)
+        cut = shapes[0][0] * shapes[0][1]
+        arrays = [part.reshape(shape) for part, shape in zip((halves[:cut], halves[cut:]), shapes, strict=False)]
+        if not all(array.any() for array in arrays):
+            return None
+        if self.coordinates:
+            return Coordinates(slot.name, halves)
+        return Dense(slot.name, arrays[0]) if len(arrays) == 1 else LowRank(slot.name, arrays[0], arrays[1])

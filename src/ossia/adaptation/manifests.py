@@ -7,7 +7,7 @@ bytes, so that one id pins every byte below it. Nothing is read that the manifes
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -66,6 +66,7 @@ class BaseManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         profile_clip: a user state is clipped to ± this before it becomes a profile.
         table: id of the table that the base was published with.
         files: every other file of the base.
+        basis: how many directions each slot's basis has; left out: there is none.
     """
 
     backbone: str
@@ -77,6 +78,7 @@ class BaseManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: dict[str, FileEntry]
     kind: Literal["ossia-base"] = "ossia-base"
     version: Literal[1] = 1
+    basis: Annotated[int, msgspec.Meta(ge=1, le=255)] | msgspec.UnsetType = msgspec.UNSET
 
 
 Document = TypeVar("Document", bound=msgspec.Struct)

@@ -35,11 +35,13 @@ class Generated(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         slots: names of those that have a delta, in wire order.
         rank: of every delta; 0: dense.
         gates: whether it also chooses which blocks run.
+        coordinates: whether a delta is so many coordinates in the base's basis.
     """
 
     slots: tuple[str, ...]
     rank: int
     gates: bool
+    coordinates: bool = False
 
 
 class PersonalizerManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -134,7 +134,7 @@ def row_prices(base: Base, on_device: Adaptation | None, cost_table: CostTable |
 
 
 def fixed_weight(base: Base, has_codes: bool) -> int:
-    """Count the base's bytes at rest that no width changes: norms, positions, and the codes where there are any.
+    """Count the base's bytes at rest that no width changes: norms, positions, the basis, and the codes where there are any.
 
     Args:
         base: the base.
@@ -145,7 +145,19 @@ def fixed_weight(base: Base, has_codes: bool) -> int:
     """
     biases = {f"{slot.name}.bias" for slot in base.manifest.slots}
     floats = sum(array.nbytes for name, array in base.floats.items() if name not in biases)
-    return floats + (-(-base.channels // 4) if has_codes else 0)
+    return floats + basis_bytes(base) + (-(-base.channels // 4) if has_codes else 0)
+
+
+def basis_bytes(base: Base) -> int:
+    """Count the bytes of the directions that deltas can have coordinates in.
+
+    Args:
+        base: the base.
+
+    Returns:
+        bytes; 0 without a basis.
+    """
+    return sum(each.left.nbytes + each.right.nbytes for each in base.basis.values())
 
 
 def fixed_table(base: Base, is_slice: bool) -> int:
@@ -179,7 +191,7 @@ def tail_bytes(base: Base) -> int:
 
 
 def fixed_download(base: Base, on_device: Adaptation | None, is_slice: bool) -> int:
-    """Count what a device fetches whatever the widths are: biases, norms, positions if it is fresh; the tail if it lacks rows.
+    """Count what a device fetches whatever the widths are: if it is fresh all floats and the basis; the tail if it lacks rows.
 
     Args:
         base: the base.
@@ -190,7 +202,8 @@ def fixed_download(base: Base, on_device: Adaptation | None, is_slice: bool) -> 
         bytes.
     """
     tail = tail_bytes(base) if is_slice and (on_device is None or on_device.rows is None) else 0
-    return tail + (sum(array.nbytes for array in base.floats.values()) if on_device is None else 0)
+    floats = sum(array.nbytes for array in base.floats.values()) + basis_bytes(base)
+    return tail + (floats if on_device is None else 0)
 
 
 def fixed_latency(base: Base, gates: UInt8[np.ndarray, " gates"] | None, cost_table: CostTable) -> float:
@@ -209,6 +222,23 @@ def fixed_latency(base: Base, gates: UInt8[np.ndarray, " gates"] | None, cost_ta
     return cost_table.fixed_us + sum(
         cost_table.gates_us.get(name, 0.0) * int(run) for name, run in zip(names, runs, strict=True)
     )
+
+
+def block_latency(base: Base, cost_table: CostTable) -> dict[str, float]:
+    """Say what each block adds with every channel kept.
+
+    Args:
+        base: the base.
+        cost_table: measured on the device.
+
+    Returns:
+        microseconds, by gate.
+    """
+    found = {gate: cost_table.gates_us.get(gate, 0.0) for gate in base.manifest.gates}
+    for slot in base.manifest.slots:
+        if slot.gate is not None:
+            found[slot.gate] += cost_table.channels_us.get(slot.name, 0.0) * slot.channels
+    return found
 
 
 def or_top(codes: UInt8[np.ndarray, " things"] | None, count: int) -> UInt8[np.ndarray, " things"]:

@@ -1,11 +1,12 @@
 """What a device asks of the service and what it gets back, as bytes: the hot path. Normative text: `docs/service-protocol.md`.
 
-    ask     magic OSSQ │ version │ flags │ candidates wanted │ base id │ table id │ three budgets │ profile
+    ask     magic OSSQ │ version │ flags │ candidates wanted │ base id │ table id │ three budgets │ profile │ rows held
     reply   three lengths │ payload │ candidates │ rows
 
 The device is named by its token, beside the ask; the history is nowhere. A budget of zero is no limit. Rows are asked for by
 flag 0: the reply then carries the exact bytes that the digest in the payload's table section is over, so that the payload
-vouches for them. Candidates are the base's own best rows for the profile, from which the device ranks with its own version.
+vouches for them; with flag 1 only what is missing to the rows that the ask says are held (`held_rows`). Candidates are the
+base's own best rows for the profile, from which the device ranks with its own version.
 """
 
 import struct
@@ -15,6 +16,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int32
 
+from ossia.adaptation.held_rows import MOST_BYTES
 from ossia.adaptation.profile import decode_profile, encode_profile
 from ossia.errors import PayloadError, Refusal
 from ossia.types import Budget, Profile
@@ -24,6 +26,8 @@ REPLY = struct.Struct("<III")
 MAGIC = b"OSSQ"
 VERSION = 1
 MOST_CANDIDATES = 1_000
+HOLDS = 2
+"""The flag of an ask that says which rows are held; it goes with flag 0."""
 LIMITS = ("download_bytes", "weight_bytes", "table_bytes")
 
 
@@ -38,6 +42,7 @@ class Ask:
         profile: its user's state.
         rows: whether it wants the bytes of the rows that the payload names.
         candidates: how many candidates it wants.
+        held: lists of the rows that it holds, from `encode_held`; nothing: it wants all of them.
     """
 
     base_id: bytes
@@ -46,6 +51,7 @@ class Ask:
     profile: Profile
     rows: bool = False
     candidates: int = 0
+    held: bytes = b""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,17 +70,18 @@ def encode_ask(ask: Ask) -> bytes:
         ask: what to ask.
 
     Returns:
-        52 bytes and the profile.
+        52 bytes, the profile, and the lists of rows held.
 
     Raises:
         PayloadError: a number does not fit its field.
     """
     limits = (int(getattr(ask.budget, name) or 0) for name in LIMITS)
     try:
-        head = ASK.pack(MAGIC, VERSION, ask.rows, ask.candidates, ask.base_id, ask.table_id, *limits)
+        flags = ask.rows | HOLDS * bool(ask.held)
+        head = ASK.pack(MAGIC, VERSION, flags, ask.candidates, ask.base_id, ask.table_id, *limits)
     except struct.error as error:
         raise PayloadError(f"ask: expected numbers that fit their fields, got: {error}") from error
-    return head + encode_profile(ask.profile)
+    return head + encode_profile(ask.profile) + ask.held
 
 
 def decode_ask(data: bytes, dim: int) -> Ask:
@@ -90,14 +97,19 @@ def decode_ask(data: bytes, dim: int) -> Ask:
     Raises:
         PayloadError: another length, magic, version or flag, too many candidates, or no profile.
     """
-    if len(data) != ASK.size + dim + 4:
-        raise PayloadError(f"ask: expected {ASK.size + dim + 4} bytes, got {len(data):,}", _cut(len(data), ASK.size + dim + 4))
+    end = ASK.size + dim + 4
+    most = end + (MOST_BYTES if len(data) > 5 and data[5] & HOLDS else 0)
+    if not end <= len(data) <= most:
+        raise PayloadError(f"ask: expected {end} … {most} bytes, got {len(data):,}", _cut(len(data), end))
     magic, version, flags, candidates, base_id, table_id, *limits = ASK.unpack_from(data)
-    if (magic, version) != (MAGIC, VERSION) or flags > 1:
-        raise PayloadError(f"ask: expected {MAGIC!r} version {VERSION}, flags 0 or 1, got {magic!r}, {version}, {flags}")
+    if (magic, version) != (MAGIC, VERSION) or flags not in (0, 1, 1 | HOLDS):
+        raise PayloadError(f"ask: expected {MAGIC!r} version {VERSION}, flags 0, 1 or 3, got {magic!r}, {version}, {flags}")
+    if flags & HOLDS and len(data) == end:
+        raise PayloadError("ask: expected lists of rows held, got none")
     if candidates > MOST_CANDIDATES:
         raise PayloadError(f"ask: expected at most {MOST_CANDIDATES:,} candidates, got {candidates:,}")
-    return Ask(base_id, table_id, _budget(*limits), decode_profile(data[ASK.size :], dim), flags == 1, candidates)
+    profile = decode_profile(data[ASK.size : end], dim)
+    return Ask(base_id, table_id, _budget(*limits), profile, flags > 0, candidates, data[end:])
 
 
 def encode_reply(reply: Reply) -> bytes:

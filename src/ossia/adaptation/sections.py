@@ -11,14 +11,14 @@ The rows themselves arrive beside the payload or are on the device already; the 
 import numpy as np
 from jaxtyping import UInt8
 
-from ossia.adaptation.adaptation import Adaptation, Delta, Dense, LowRank
+from ossia.adaptation.adaptation import Adaptation, Coordinates, Delta, Dense, LowRank
 from ossia.adaptation.base import Base
 from ossia.adaptation.wire import Reader, decode_sorted, encode_sorted
 from ossia.errors import PayloadError
 from ossia.quantization.codes import pack_bits, pack_codes, unpack_bits, unpack_codes
 from ossia.types import Slot
 
-DENSE, LOW_RANK = 1, 2
+DENSE, LOW_RANK, COORDINATES = 1, 2, 3
 ROWS = 1
 DIGEST_BYTES = 32
 
@@ -85,7 +85,7 @@ def decode_codes(base: Base, reader: Reader) -> UInt8[np.ndarray, " channels"]:
 
 
 def encode_delta(base: Base, adaptation: Adaptation) -> bytes:
-    """Write the deltas: all dense, or all of one rank.
+    """Write the deltas: all dense, all of one rank, or all coordinates.
 
     Args:
         base: gives the slots' wire order.
@@ -95,21 +95,23 @@ def encode_delta(base: Base, adaptation: Adaptation) -> bytes:
         kind, rank (0 for dense), a bit per slot, then little-endian float16 numbers.
 
     Raises:
-        PayloadError: the deltas are of several kinds or ranks, out of wire order, or of another size than their slots.
+        PayloadError: the deltas are of several kinds or ranks, out of wire order, or of another size than their slots or basis.
     """
     deltas = {delta.slot: delta for delta in adaptation.deltas}
     slots = [slot for slot in base.manifest.slots if slot.name in deltas]
-    ranks = {_rank(delta) for delta in adaptation.deltas}
-    if [slot.name for slot in slots] != [delta.slot for delta in adaptation.deltas] or len(ranks) != 1:
+    forms = {_form(delta) for delta in adaptation.deltas}
+    if [slot.name for slot in slots] != [delta.slot for delta in adaptation.deltas] or len(forms) != 1:
         raise PayloadError("delta: expected deltas of one kind and rank, at most one per slot, in wire order")
-    rank = ranks.pop()
+    kind, rank = forms.pop()
+    if kind == COORDINATES and rank != base.manifest.basis:
+        raise PayloadError(f"delta: expected as many coordinates as the base's basis has directions, got {rank}")
     there = np.array([slot.name in deltas for slot in base.manifest.slots], np.uint8)
     parts = [array for slot in slots for array in _arrays(deltas[slot.name])]
-    shapes = [shape for slot in slots for shape in delta_shapes(slot, rank)]
+    shapes = [shape for slot in slots for shape in delta_shapes(slot, rank, coordinates=kind == COORDINATES)]
     if [part.shape for part in parts] != shapes or not all(np.isfinite(part).all() for part in parts):
         raise PayloadError(f"delta: expected finite numbers of shapes {shapes}, got {[part.shape for part in parts]}")
     numbers = b"".join(part.astype("<f2").tobytes() for part in parts)
-    return bytes([LOW_RANK if rank else DENSE, rank]) + pack_bits(there) + numbers
+    return bytes([kind, rank]) + pack_bits(there) + numbers
 
 
 def decode_delta(base: Base, reader: Reader) -> tuple[Delta, ...]:
@@ -126,13 +128,15 @@ def decode_delta(base: Base, reader: Reader) -> tuple[Delta, ...]:
         PayloadError: an unknown kind, a rank that does not go with it, no slot, too short, or a number that is not finite.
     """
     kind, rank = reader.take(2, "delta")
-    if (kind, rank > 0) not in ((DENSE, False), (LOW_RANK, True)):
-        raise PayloadError(f"delta: expected kind 1 with rank 0 or kind 2 with a rank above, got kind {kind}, rank {rank}")
+    if (kind, rank > 0) not in ((DENSE, False), (LOW_RANK, True), (COORDINATES, True)):
+        raise PayloadError(f"delta: expected kind 1 with rank 0 or kind 2 or 3 with a rank above, got kind {kind}, rank {rank}")
+    if kind == COORDINATES and rank != base.manifest.basis:
+        raise PayloadError(f"delta: expected as many coordinates as the base's basis has directions, got {rank}")
     slots = base.manifest.slots
     there = unpack_bits(reader.take(-(-len(slots) // 8), "delta"), len(slots))
     if not there.any():
         raise PayloadError("delta: expected at least one slot, got none")
-    return tuple(_read_delta(slot, rank, reader) for slot, is_there in zip(slots, there, strict=True) if is_there)
+    return tuple(_read_delta(slot, kind, rank, reader) for slot, is_there in zip(slots, there, strict=True) if is_there)
 
 
 def encode_table(base: Base, adaptation: Adaptation) -> bytes:
@@ -195,35 +199,44 @@ def decode_table(base: Base, table_id: bytes, reader: Reader) -> UInt8[np.ndarra
     return codes
 
 
-def delta_shapes(slot: Slot, rank: int) -> list[tuple[int, int]]:
+def delta_shapes(slot: Slot, rank: int, *, coordinates: bool = False) -> list[tuple[int, int]]:
     """Return the shapes that a slot's delta has on the wire.
 
     Args:
         slot: the slot.
         rank: of the delta; 0: dense.
+        coordinates: whether it is so many coordinates in the base's basis.
 
     Returns:
         rows and columns of each of its arrays.
     """
+    if coordinates:
+        return [(1, rank)]
     return [(slot.channels, rank), (rank, slot.inputs)] if rank else [(slot.channels, slot.inputs)]
 
 
-def _rank(delta: Delta) -> int:
-    """Return a delta's rank, 0 for a dense one."""
-    return delta.left.shape[1] if isinstance(delta, LowRank) else 0
+def _form(delta: Delta) -> tuple[int, int]:
+    """Return a delta's kind and rank, 0 for a dense one."""
+    if isinstance(delta, Coordinates):
+        return COORDINATES, len(delta.weights)
+    return (LOW_RANK, delta.left.shape[1]) if isinstance(delta, LowRank) else (DENSE, 0)
 
 
 def _arrays(delta: Delta) -> tuple[np.ndarray, ...]:
     """Return a delta's arrays in wire order."""
+    if isinstance(delta, Coordinates):
+        return (delta.weights[None],)
     return (delta.left, delta.right) if isinstance(delta, LowRank) else (delta.matrix,)
 
 
-def _read_delta(slot: Slot, rank: int, reader: Reader) -> Delta:
+def _read_delta(slot: Slot, kind: int, rank: int, reader: Reader) -> Delta:
     """Read one slot's numbers."""
     parts = []
-    for shape in delta_shapes(slot, rank):
+    for shape in delta_shapes(slot, rank, coordinates=kind == COORDINATES):
         numbers = np.frombuffer(reader.take(2 * shape[0] * shape[1], f"delta {slot.name}"), "<f2").astype(np.float16)
         if not np.isfinite(numbers).all():
             raise PayloadError(f"delta {slot.name}: expected finite numbers, got one that is not")
         parts.append(numbers.reshape(shape))
+    if kind == COORDINATES:
+        return Coordinates(slot.name, parts[0][0])
     return LowRank(slot.name, *parts) if rank else Dense(slot.name, *parts)

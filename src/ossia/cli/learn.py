@@ -71,7 +71,7 @@ def train(
     backbone: Annotated[str, typer.Option("--backbone", help="What to train: sasrec, caser or gru4rec.")] = "sasrec",
     base: Annotated[Path | None, typer.Option("--base", help="Train a personalizer on this frozen base.")] = None,
     personalizer: Annotated[
-        str | None, typer.Option("--personalizer", metavar="NAME", help="With --base: chord, ridge or duet.")
+        str | None, typer.Option("--personalizer", metavar="NAME", help="With --base: chord, ridge, duet or forward-ofa.")
     ] = None,
     teacher: Annotated[
         Path | None, typer.Option("--teacher", metavar="RUN", help="Distill: learn from this run's rankings as well.")
@@ -143,6 +143,12 @@ def publish(
     tail: Annotated[
         int, typer.Option("--tail", metavar="BYTES", min=0, help="Bytes a row of a coarse version of the whole table: 4, 8, …")
     ] = 0,
+    basis: Annotated[
+        int,
+        typer.Option(
+            "--basis", metavar="DIRECTIONS", min=0, help="Of each slot, for weights that are generated as coordinates."
+        ),
+    ] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Put a trained backbone on the nested grid, and its item vectors into a table: a base, frozen from here on.
@@ -151,12 +157,12 @@ def publish(
 
     Example: ossia publish run --out base
 
-    Example: ossia publish run --tail 4 --out base
+    Example: ossia publish run --tail 4 --basis 8 --out base
     """
     from ossia.data import Dataset
     from ossia.training import publish as make_base
 
-    base = make_base(run, Dataset.load(data or _data_of(run)), out, tail=tail)
+    base = make_base(run, Dataset.load(data or _data_of(run)), out, tail=tail, basis=basis)
     result = {"base": out, "id": base.id.hex(), "channels": base.channels, "items": len(base.table)}
     line = f"{out}: {base.id.hex()[:16]}…, {count(base.channels, 'channel')}, {count(len(base.table), 'item')}"
     answer(result, [line], as_json=as_json)

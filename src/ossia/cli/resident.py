@@ -6,6 +6,7 @@ import socketserver
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,11 +37,22 @@ UrlOption = Annotated[str, typer.Option("--url", metavar="URL", help="The servic
 @device.command()
 def run(
     folder: FolderArgument,
-    base: Annotated[Path, typer.Option("--base", metavar="BASE", help="A published base.")],
+    base: Annotated[
+        Path | None, typer.Option("--base", metavar="BASE", help="A published base; with --releases: until the first release.")
+    ] = None,
     url: Annotated[
         str, typer.Option("--url", metavar="URL", help="The service's address; left out: the device stays offline.")
     ] = "",
     trust: TrustOption = None,
+    releases: Annotated[
+        list[str] | None,
+        typer.Option("--releases", metavar="MIRROR", help="Look for releases there: a folder or an http address; repeat it."),
+    ] = None,
+    root: Annotated[Path | None, typer.Option("--root", help="The root to trust releases by; at the first time.")] = None,
+    look: Annotated[int, typer.Option("--look", min=1, help="Seconds between two looks for a release.")] = 21_600,
+    tell: Annotated[
+        bool, typer.Option("--tell", help="Consent to tell the service whether a release does harm here, once a release.")
+    ] = False,
     ask: Annotated[
         str, typer.Option("--ask", metavar="POLICY", help="always, periodic:SECONDS, drift:LEAST; then perhaps ,bytes:N a day.")
     ] = "periodic:86400",
@@ -68,19 +80,31 @@ def run(
     """Be a device: one item id a line on stdin, one ranking a line on stdout; an empty line only ranks.
 
     The network is never waited for, and an ask is due when the policy says so. What the device keeps is in FOLDER, and survives
-    a power cut. With --json a ranking is one JSON object a line.
+    a power cut. With --releases base and keys come from there, and --base and --trust are not needed. With --json a ranking is
+    one JSON object a line.
 
     Example: ossia device run phone --base base --url http://127.0.0.1:8000 --trust keys.json --ask always < clicks
+
+    Example: ossia device run phone --releases http://127.0.0.1:8000/v1/repository --root 1.root.json < clicks
     """
     from ossia.device.home import Home
     from ossia.device.run import Device
 
-    settings = _settings(url, trust, ask, budget, rows=rows, noise=noise, guard=guard, runtime=runtime)
-    home = Home(folder)
-    loaded = _load_base(base, home)
-    lives = Device(_open(home, loaded, settings), top=top)
-    if url and loaded is not None:
-        lives.connect(url, loaded)
+    home, release, loaded = Home(folder), 0, None
+    if releases:
+        release, loaded, trust = _begin_to_follow(folder, root, trust)
+    if loaded is None and base is not None and not release:
+        loaded = _load_base(base, home)
+    elif loaded is None and not releases:
+        raise UsageError("--base: expected a published base, or --releases to fetch one from")
+    if url and trust is None and not releases:
+        raise UsageError("--url: expected --trust keys.json beside it, for a payload that nobody vouches for is refused")
+    settings = _settings(trust, ask, budget, rows=rows, noise=noise, guard=guard, runtime=runtime)
+    lives = Device(_open(home, loaded, release, replace(settings, look_s=look, tells=tell)), top=top)
+    if url:
+        lives.connect(url)
+    if releases:
+        _follow(lives, folder, releases)
     _listen(lives, socket, as_json=as_json)
     for told in lives.live(linger):
         say(f"device: {told}" if isinstance(told, str) else _receipt_line(told.accepted, told.dropped, told.reason))
@@ -137,16 +161,12 @@ def erase(
     answer({"folder": folder, "service": told is not None}, [f"{folder}: erased"], as_json=as_json)
 
 
-def _settings(
-    url: str, trust: Path | None, ask: str, budget: str, *, rows: bool, noise: float, guard: bool, runtime: str
-) -> "Settings":
+def _settings(trust: Path | None, ask: str, budget: str, *, rows: bool, noise: float, guard: bool, runtime: str) -> "Settings":
     """Read the options into settings."""
     from ossia.device.guard import Guard
     from ossia.device.policy import parse_policy
     from ossia.device.resident import Settings
 
-    if url and trust is None:
-        raise UsageError("--url: expected --trust keys.json beside it, for a payload that nobody vouches for is refused")
     return Settings(
         policy=parse_policy(ask),
         guard=Guard() if guard else None,
@@ -169,13 +189,37 @@ def _load_base(path: Path, home: "Home") -> Base | None:
         return None
 
 
-def _open(home: "Home", base: Base | None, settings: "Settings") -> "Keeper":
+def _begin_to_follow(folder: Path, root: Path | None, trust: Path | None) -> tuple[int, Base | None, Path | None]:
+    """Trust a root, at the first time; and take up the release in force and its list of keys."""
+    from ossia.adaptation.releases import KEYS
+    from ossia.device.fetcher import load_release
+    from ossia.device.update import STATE, begin
+
+    if root is not None and not (folder / STATE).exists():
+        begin(folder, root.read_bytes())
+    if not (folder / STATE).exists():
+        raise UsageError("--releases: expected --root 1.root.json beside it at the first time, to trust releases by")
+    return *load_release(folder), folder / KEYS if (folder / KEYS).exists() else trust
+
+
+def _follow(lives: "Device", folder: Path, mirrors: list[str]) -> None:
+    """Let the device look for releases."""
+    from ossia.device.fetcher import Fetcher
+    from ossia.device.mirrors import open_mirror
+    from ossia.device.run import Came
+
+    lives.follow(Fetcher(folder, [open_mirror(each) for each in mirrors], lambda news: lives.events.put(Came(news))))
+
+
+def _open(home: "Home", base: Base | None, release: int, settings: "Settings") -> "Keeper":
     """Take the device up where it was left, or begin its life."""
+    from ossia.device.following import adopt
     from ossia.device.home import Keeper
     from ossia.device.kept import new_kept
     from ossia.device.resident import open_resident
 
-    return Keeper(home, open_resident(home.load() or new_kept(os.urandom(32)), base, settings))
+    kept = adopt(home.load() or new_kept(os.urandom(32)), release)
+    return Keeper(home, open_resident(kept, base, settings))
 
 
 def _listen(lives: "Device", socket: Path | None, *, as_json: bool) -> None:

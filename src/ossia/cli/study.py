@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import ossia.studies.forward_ofa_verdict
     import ossia.studies.widths
 
-ROWS_A_POINT, ROWS_A_RUN = 13, 6
-ROWS_A_SHARE = 19
+ROWS_A_POINT, ROWS_A_RUN = {"ridge": 4, "chord": 6}, 6
+ROWS_A_SHARE = 21
 
 RunsOption = Annotated[
     list[Path], typer.Option("--run", metavar="RUN", help="A float32 run of `train` on DATA; repeat it for several seeds.")
@@ -43,7 +43,19 @@ def chord(
     runs: RunsOption,
     points: Annotated[
         list[str] | None,
-        typer.Option("--point", metavar="WIDTHS@BITS", help="Widths and average bits; repeatable. Left out: 2,4,8@3."),
+        typer.Option(
+            "--point",
+            metavar="WIDTHS@BITS",
+            help="Widths and average bits; repeatable. Left out: 2,4,8@3. 2,4,8@3a8: activations at 8 bits, too.",
+        ),
+    ] = None,
+    personalizers: Annotated[
+        list[str] | None,
+        typer.Option("--personalizer", help="Whose own widths: ridge, which is quick, or chord; repeatable. Left out: both."),
+    ] = None,
+    random_encoders: Annotated[
+        list[Path] | None,
+        typer.Option("--random-encoder", metavar="RUN", help="For each --run one with `--set moving=items`, as another row."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,13 +67,16 @@ def chord(
     Example: ossia study chord data --run run0 --run run1 --point 2,4,8@3 --point 2,8@3.8 --out study
     """
     from ossia.data import Dataset
-    from ossia.studies.chord import Point
+    from ossia.studies.chord import PERSONALIZERS, Point, study_random_encoders
     from ossia.studies.chord import study as judge
     from ossia.studies.chord_verdict import conclude, write_page
 
     dataset, wanted = Dataset.load(data), [Point.parse(text) for text in points or ["2,4,8@3"]]
-    total = len(runs) * (ROWS_A_RUN + ROWS_A_POINT * len(wanted))
-    _go_through(judge(dataset, runs, wanted, out), total, "study chord", out)
+    whose = personalizers or PERSONALIZERS
+    rows = sum(3 + bool(point.activations) + sum(ROWS_A_POINT.get(each, 0) for each in whose) for point in wanted)
+    _go_through(judge(dataset, runs, wanted, out, whose), len(runs) * (ROWS_A_RUN + rows), "study chord", out)
+    if random_encoders:
+        _go_through(study_random_encoders(dataset, runs, random_encoders, out), len(runs), "study chord", out)
     names = [run.resolve().name for run in runs]
     verdicts = [conclude(dataset, out, names, point) for point in wanted]
     provenance = _provenance(data, dataset)
@@ -81,6 +96,14 @@ def forward_ofa(
         typer.Option("--share", metavar="SHARE", help="Of the blocks' cost that a device can afford; repeatable: .5 and 1."),
     ] = None,
     cases: Annotated[int | None, typer.Option("--cases", min=2, help="Draw this many test users: a quick look.")] = None,
+    variants: Annotated[
+        list[str] | None,
+        typer.Option("--variant", help="What to train; repeatable. A wrong name lists them all. Left out: all."),
+    ] = None,
+    cost_table: Annotated[
+        Path | None,
+        typer.Option("--cost-table", metavar="FILE", help="Of `bench engine`: blocks cost microseconds, not weights."),
+    ] = None,
     settings: SettingOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -90,16 +113,23 @@ def forward_ofa(
     on all test events, and pools the runs. Typed again, it goes on where it stopped.
 
     Example: ossia study forward-ofa data --run run0 --run run1 --share .5 --share 1 --set rank=2 --out study
+
+    Example: ossia study forward-ofa data --run run0 --variant "own payload" --cost-table costs.json --out study
     """
+    from ossia.adaptation import CostTable
     from ossia.data import Dataset
     from ossia.studies.forward_ofa import study as judge
+    from ossia.studies.forward_ofa_variants import VARIANTS
     from ossia.studies.forward_ofa_verdict import conclude, write_page
     from ossia.training.generator_recipe import GeneratorRecipe
 
     dataset, wanted = Dataset.load(data), shares or [0.5, 1.0]
     recipe = make_recipe(GeneratorRecipe, {"personalizer": "forward-ofa"} | parse_settings(settings or []))
-    total = len(runs) * (2 + ROWS_A_SHARE * len(wanted))
-    _go_through(judge(dataset, runs, wanted, out, recipe, cases=cases), total, "study forward-ofa", out)
+    prices, trained = None if cost_table is None else CostTable.load(cost_table), variants or list(VARIANTS)
+    total = len(runs) * (2 + ROWS_A_SHARE * len(wanted)) if set(trained) == set(VARIANTS) else None
+    _go_through(
+        judge(dataset, runs, wanted, out, recipe, cases=cases, variants=trained, prices=prices), total, "study forward-ofa", out
+    )
     verdicts = [conclude(dataset, out, [run.resolve().name for run in runs], share) for share in wanted]
     provenance = _provenance(data, dataset, recipe.seed)
     for verdict in verdicts:
@@ -113,6 +143,7 @@ def catalog(
     data: DataArgument,
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Bases, ranks and the page; resumable.")],
     runs: RunsOption,
+    cases: Annotated[int, typer.Option("--cases", min=2, help="Draw at most this many test users of each run.")] = 6_000,
     as_json: JsonOption = False,
 ) -> None:
     """Which part of the item table should a device hold? Quality against bytes, fresh and two and five events stale.
@@ -120,18 +151,29 @@ def catalog(
     Example: ossia study catalog data --run run0 --run run1 --out study
     """
     from ossia.data import Dataset
+    from ossia.studies.catalog_study import PARTS
     from ossia.studies.catalog_study import study as judge
-    from ossia.studies.catalog_verdict import HEADS, REFRESH_HEADS, cells, conclude, refresh_cells, write_page
+    from ossia.studies.catalog_verdict import (
+        GAIN_HEADS,
+        HEADS,
+        REFRESH_HEADS,
+        cells,
+        conclude,
+        gain_cells,
+        refresh_cells,
+        write_page,
+    )
 
     dataset, name = Dataset.load(data), data.resolve().name
-    _go_through(judge(dataset, runs, out), len(runs), "study catalog", out)
+    _go_through(judge(dataset, runs, out, cases), len(runs) * len(PARTS), "study catalog", out)
     verdict = conclude(out, [run.resolve().name for run in runs])
     provenance = _provenance(data, dataset)
     write_page(out / "catalog.html", verdict, name, provenance)
     table = _table(f"{name}, {len(verdict.runs)} run(s)", HEADS, [cells(line) for line in verdict.lines])
     kept = _table("own rows, refreshed every two events", REFRESH_HEADS, [refresh_cells(each) for each in verdict.refreshes])
-    learnt = [f"{held}: {gap.mean:+.4f} ({gap.low:+.4f} … {gap.high:+.4f}) over own rows" for held, gap in verdict.learnt]
-    answer({"verdict": verdict, "provenance": provenance}, [table, *learnt, kept], as_json=as_json)
+    gaps = _table("differences, user by user", GAIN_HEADS, [gain_cells(each) for each in verdict.gains], words=(0, 3))
+    splits = [f"{run}, {share:.0%} of the table: {split}" for run, share, split in verdict.splits]
+    answer({"verdict": verdict, "provenance": provenance}, [table, gaps, *splits, kept], as_json=as_json)
 
 
 @study.command("widths")
@@ -223,7 +265,11 @@ def _lines(verdict: "ossia.studies.chord_verdict.Verdict") -> "list[str | rich.t
 
 def _ofa_lines(verdict: "ossia.studies.forward_ofa_verdict.Verdict") -> "list[str | rich.table.Table]":
     """Say it for people: the rows, what own payloads gain, what structures cost, and how gradients agree."""
-    spent = [f"{name}: {each.share:.0%} of the cost runs, {each.structures} structures" for name, each in verdict.spent.items()]
+    spent = [
+        f"{name}: {each.share:.0%} of the cost runs, {each.structures} structures"
+        + ("" if each.latency_us is None else f", {each.latency_us:.1f} µs")
+        for name, each in verdict.spent.items()
+    ]
     conflict = [
         f"{each.layer}, {each.network}: cosine {each.cosine:.2f}, {each.opposed:.0%} below 0" for each in verdict.conflict
     ]

@@ -39,7 +39,8 @@ class Courier:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UsageError(f"url: expected http:// or https:// and a host, got {url!r}")
-        self._url, self._deliver, self._most_bytes, self._deadline_s = url, deliver, most_bytes, deadline_s
+        self._url, self._deliver, self._deadline_s = url, deliver, deadline_s
+        self.most_bytes = most_bytes
         self._waiting: queue.SimpleQueue[Request] = queue.SimpleQueue()
         threading.Thread(target=self._carry_for_ever, name="courier", daemon=True).start()
 
@@ -55,7 +56,7 @@ class Courier:
         """Be the courier."""
         while True:
             request = self._waiting.get()
-            answer = exchange(self._url, request, most_bytes=self._most_bytes, deadline_s=self._deadline_s)
+            answer = exchange(self._url, request, most_bytes=self.most_bytes, deadline_s=self._deadline_s)
             self._deliver(request, answer)
 
 
@@ -74,7 +75,7 @@ def exchange(url: str, request: Request, *, most_bytes: int, deadline_s: float) 
     parts, end = urlsplit(url), time.monotonic() + deadline_s
     connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = connect(parts.hostname or "", parts.port, timeout=deadline_s)
-    headers = {"content-type": "application/json" if request.kind == "enroll" else "application/octet-stream"}
+    headers = {"content-type": "application/json" if request.kind in ("enroll", "report") else "application/octet-stream"}
     if request.token:
         headers["authorization"] = f"Bearer {request.token}"
     try:

@@ -1,8 +1,11 @@
 """What a device says to a service, and what it hears: requests and answers as values. `ossia.device.client` carries them.
 
     enroll      the public key, the time, a signature                           no token
-    ask         base id, table id, budget, how many candidates, the profile     token
+    ask         base id, table id, budget, how many candidates, the profile,    token
+                and which rows of the last payload are here
+    report      a release's number, whether it does harm: by consent alone      token
     erase       nothing                                                         token
+    look        which files of a release are not here, to mirrors               no token
 
 That is all that ever leaves. There is no item in it, and no history.
 """
@@ -23,8 +26,10 @@ from ossia.types import Budget, Profile
 
 FIELDS: Final = {
     "enroll": ("public key", "time", "signature"),
-    "ask": ("base id", "table id", "budget", "candidates wanted", "profile", "token"),
+    "ask": ("base id", "table id", "budget", "candidates wanted", "profile", "rows of the last payload", "token"),
+    "report": ("release", "whether it does harm", "token"),
     "erase": ("token",),
+    "look": ("files of a release that are not here",),
     "reply": (),
 }
 """What each kind of request discloses, beside the address that it comes from."""
@@ -115,7 +120,9 @@ def enroll_request(kept: Kept, now: int) -> Request:
     return Request("enroll", "POST", "/v1/devices", msgspec.json.encode(document))
 
 
-def payload_request(kept: Kept, base: Base, profile: Profile, budget: Budget, *, candidates: int, rows: bool) -> Request:
+def payload_request(
+    kept: Kept, base: Base, profile: Profile, budget: Budget, *, candidates: int, rows: bool, held: bytes = b""
+) -> Request:
     """Ask for a payload.
 
     Args:
@@ -125,6 +132,7 @@ def payload_request(kept: Kept, base: Base, profile: Profile, budget: Budget, *,
         budget: what the device can afford.
         candidates: how many of the base's best rows it wants.
         rows: whether it wants the rows' bytes.
+        held: lists of the rows that are here.
 
     Returns:
         the request.
@@ -132,9 +140,24 @@ def payload_request(kept: Kept, base: Base, profile: Profile, budget: Budget, *,
     Raises:
         PayloadError: a limit does not fit its field.
     """
-    ask = Ask(base.id[:16], base.table.id[:16], budget, profile, rows, candidates)
+    ask = Ask(base.id[:16], base.table.id[:16], budget, profile, rows, candidates, held)
     norm = float(np.linalg.norm(profile.state))
     return Request("ask", "POST", "/v1/payload", encode_ask(ask), kept.token, encode_profile(profile), norm)
+
+
+def report_request(kept: Kept, release: int, worse: bool) -> Request:
+    """Tell how a release fares here.
+
+    Args:
+        kept: what the device keeps; its token is shown.
+        release: its number.
+        worse: whether it does harm, or can't be loaded.
+
+    Returns:
+        the request.
+    """
+    document = {"release": release, "worse": worse}
+    return Request("report", "POST", "/v1/guard", msgspec.json.encode(document), kept.token)
 
 
 def erase_request(kept: Kept) -> Request:

@@ -16,14 +16,17 @@ from typing import Final
 
 import msgspec
 
+from ossia.adaptation.payload import HEADER
 from ossia.errors import ArtifactError
 
 MAGIC: Final = b"OSSD"
-VERSION: Final = 1
+VERSION: Final = 2
 HEAD: Final = struct.Struct("<4sB32s")
 EXCHANGE: Final = struct.Struct("<QBI16sf")
-KINDS: Final = ("enroll", "ask", "erase", "reply")
-"""What a record of the log can be; all but the last left the device."""
+KINDS: Final = ("enroll", "ask", "erase", "reply", "look", "report")
+"""What a record of the log can be; all but `reply` left the device."""
+BORNE: Final = 8
+"""Clicks after which a release counts as borne."""
 
 
 class Exchange(msgspec.Struct, frozen=True):
@@ -73,6 +76,60 @@ class Asking(msgspec.Struct, frozen=True, array_like=True):
     profile: bytes = b""
 
 
+class Following(msgspec.Struct, frozen=True, array_like=True):
+    """Where a device stands with releases.
+
+    Attributes:
+        release: whose base it ranks with; 0: one that came with the app.
+        looked: when it last heard what there is; None: never.
+        failures: looks in a row that brought nothing; one that is under way counts.
+        not_before: when to look again, at the earliest.
+        clicks: since the release is in force.
+        worse: whether the guard dropped a payload since.
+        unfit: the newest release that was signed and can't be loaded here; 0: none.
+        told: the last verdicts that the service has heard.
+    """
+
+    release: int = 0
+    looked: int | None = None
+    failures: int = 0
+    not_before: int = 0
+    clicks: int = 0
+    worse: bool = False
+    unfit: int = 0
+    told: tuple[tuple[int, bool], ...] = ()
+
+    @property
+    def verdict(self) -> tuple[int, bool] | None:
+        """What there is to tell: a release, and whether it does harm; None: nothing that was not told."""
+        found = [(self.unfit, True)] if self.unfit > self.release else []
+        if self.release and (self.worse or self.clicks >= BORNE):
+            found.append((self.release, self.worse))
+        return next((each for each in found if each not in self.told), None)
+
+    def after_click(self, dropped: bool) -> "Following":
+        """Count a click, or a payload that came.
+
+        Args:
+            dropped: whether the guard dropped a payload over it.
+
+        Returns:
+            where the device stands after it.
+        """
+        if not self.release:
+            return self
+        return msgspec.structs.replace(self, clicks=min(self.clicks + 1, BORNE), worse=self.worse or dropped)
+
+    def after_telling(self) -> "Following":
+        """Note that the verdict was heard.
+
+        Returns:
+            where the device stands after it; verdicts of long ago are forgotten.
+        """
+        heard = () if self.verdict is None else (self.verdict,)
+        return msgspec.structs.replace(self, told=(*self.told, *heard)[-4:])
+
+
 class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that a device keeps.
 
@@ -82,9 +139,10 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         base: the id of the base that it last ranked with; empty before the first.
         history: ids of the catalog, oldest first.
         payloads: newest first.
-        highest: the highest sequence ever accepted.
+        counts: the highest sequence ever accepted of each key, by its id.
         token: from enrolment; empty without.
         asking: where it stands with its asks.
+        following: where it stands with releases.
         popular: the base's most popular ids: what to show if the base is gone.
         log: `Exchange` records, oldest first, of all that ever left.
     """
@@ -94,11 +152,17 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     base: bytes = b""
     history: tuple[str, ...] = ()
     payloads: tuple[KeptPayload, ...] = ()
-    highest: int = 0
+    counts: dict[int, int] = {}
     token: str = ""
     asking: Asking = Asking()
+    following: Following = Following()
     popular: tuple[str, ...] = ()
     log: bytes = b""
+
+    @property
+    def highest(self) -> int:
+        """The highest sequence ever accepted, of any key."""
+        return max(self.counts.values(), default=0)
 
 
 def new_kept(secret: bytes) -> Kept:
@@ -144,14 +208,23 @@ def decode_kept(data: bytes, place: str) -> Kept:
     if len(data) < HEAD.size:
         raise ArtifactError(f"{place}: expected at least {HEAD.size} bytes of a session, got {len(data)}")
     magic, version, digest = HEAD.unpack_from(data)
-    if (magic, version) != (MAGIC, VERSION):
-        raise ArtifactError(f"{place}: expected a session of version {VERSION}, got {magic!r} version {version}")
+    if magic != MAGIC or not 1 <= version <= VERSION:
+        raise ArtifactError(f"{place}: expected a session of version {VERSION} or older, got {magic!r} version {version}")
     if hashlib.sha256(data[HEAD.size :]).digest() != digest:
         raise ArtifactError(f"{place}: expected the bytes that were written, got others")
     try:
-        return _DECODER.decode(data[HEAD.size :])
+        return _DECODER.decode(data[HEAD.size :]) if version == VERSION else _read_first(data[HEAD.size :])
     except msgspec.MsgspecError as error:
         raise ArtifactError(f"{place}: expected a session, got: {error}") from error
+
+
+def _read_first(body: bytes) -> Kept:
+    """Read a session of the first version, which counted all keys as one: the count is that of its newest payload's key."""
+    fields = msgspec.msgpack.decode(body)
+    highest = fields.pop("highest", 0)
+    kept = msgspec.convert(fields, Kept)
+    key = HEADER.unpack_from(kept.payloads[0].data)[11] if kept.payloads else 0
+    return msgspec.structs.replace(kept, counts={int(key): highest} if highest else {})
 
 
 def exchanges(log: bytes) -> Iterator[Exchange]:

@@ -17,7 +17,6 @@ changes by a payload that `Session.receive` accepts, and by nothing else.
 The last step is for a device whose base is gone or damaged: it shows the popular items that it remembers.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -33,10 +32,19 @@ from ossia.adaptation.enrolment import device_of
 from ossia.adaptation.payload import Verify
 from ossia.adaptation.profile import decode_profile
 from ossia.adaptation.request import decode_reply
-from ossia.device.exchange import Answer, Request, enroll_request, payload_request, read_fault, read_token
+from ossia.device.exchange import (
+    Answer,
+    Request,
+    enroll_request,
+    payload_request,
+    read_fault,
+    read_token,
+    report_request,
+)
 from ossia.device.guard import Guard
 from ossia.device.kept import Asking, Exchange, Kept, KeptPayload, bytes_since
 from ossia.device.policy import DAY_S, Backoff, Policy, Situation, periodic
+from ossia.device.rows import rows_claimed, take_rows
 from ossia.device.runtimes import Runtime
 from ossia.device.session import Receipt, Session, open_session
 from ossia.errors import PayloadError
@@ -59,6 +67,8 @@ class Settings:
         budget: what it can afford.
         candidates: how many candidates it asks for.
         rows: whether it asks for rows.
+        look_s: seconds between two looks for a release.
+        tells: whether the user consents to tell how a release fares.
         noise: standard deviation of what is added to each value of a profile, in units of the base's clip.
         runtime: what computes.
         verify: checks signatures.
@@ -71,6 +81,8 @@ class Settings:
     budget: Budget = field(default_factory=Budget)
     candidates: int = 0
     rows: bool = False
+    look_s: int = DAY_S // 4
+    tells: bool = False
     noise: float = 0.0
     runtime: str | Runtime = "default"
     verify: Verify | None = field(default=None, repr=False)
@@ -121,7 +133,8 @@ class Resident:
         session = self.session.observe(row)
         asking = _with(self.kept.asking, clicks=self.kept.asking.clicks + 1)
         history = (*self.kept.history, item)[-session.base.manifest.shape["length"] :]
-        return self._keep(session, history=history, asking=asking)
+        following = self.kept.following.after_click(dropped=len(session.payloads) < len(self.session.payloads))
+        return self._keep(session, history=history, asking=asking, following=following)
 
     def rank(self, ids: Sequence[str] | None, k: int, now: int) -> Shown:
         """Rank with what is here.
@@ -138,7 +151,9 @@ class Resident:
             return self._popular(ids, k)
         table = self.session.base.table
         if ids is None:
-            rows = np.setdiff1d(np.arange(len(table)), self.session.history)
+            unseen = np.ones(len(table), np.bool_)
+            unseen[self.session.history] = False
+            rows = np.flatnonzero(unseen)
         else:
             rows = np.array([table.row_of.get(each, ABSENT) for each in ids], np.int64)
         ranking = self.session.rank(Candidates(rows), k, now)
@@ -170,16 +185,27 @@ class Resident:
             the device, to be kept before the request leaves, and the request; None: not now.
         """
         asking, backoff = self.kept.asking, self.settings.backoff
-        if self.session is None or not backoff.due(now, asking.not_before) or not self.wants(now):
+        if self.session is None or not backoff.due(now, asking.not_before):
+            return None
+        verdict = self.kept.following.verdict if self.settings.tells else None
+        if verdict is None and not self.wants(now):
             return None
         failures = asking.failures + 1
         asking = _with(asking, failures=failures, not_before=now + backoff.wait(failures, random.random()))
         if not self.kept.token:
             return self._log(enroll_request(self.kept, now), asking, now)
+        if verdict is not None:
+            return self._log(report_request(self.kept, *verdict), asking, now)
         profile = self._profile(random)
         settings = self.settings
         request = payload_request(
-            self.kept, self.session.base, profile, settings.budget, candidates=settings.candidates, rows=settings.rows
+            self.kept,
+            self.session.base,
+            profile,
+            settings.budget,
+            candidates=settings.candidates,
+            rows=settings.rows,
+            held=rows_claimed(self.session, self.kept) if settings.rows else b"",
         )
         return self._log(request, _with(asking, profile=request.profile), now)
 
@@ -199,9 +225,16 @@ class Resident:
         if answer.status == 200 and request.kind == "enroll":
             return heard._enrolled(answer, now, random)
         if answer.status == 200 and request.kind == "ask" and heard.session is not None:
-            return heard._served(heard.session, answer, now, random)
+            return heard._served(heard.session, request, answer, now, random)
+        if request.kind == "report" and 200 <= answer.status < 500 and answer.status not in (401, 408, 429):
+            return heard._told(), Receipt(True, "told how the release fares")  # or to whom does not want to know
         after = heard._failed(answer, now, random)
         return after, Receipt(False, read_fault(answer))
+
+    def _told(self) -> "Resident":
+        """Note that a verdict was heard, and ask at once if that is due too."""
+        asking = _with(self.kept.asking, failures=0, not_before=0)
+        return self._keep(self.session, following=self.kept.following.after_telling(), asking=asking)
 
     def _enrolled(self, answer: Answer, now: int, random: Random) -> tuple["Resident", Receipt]:
         """Keep the token, and ask at once."""
@@ -211,7 +244,9 @@ class Resident:
         asking = _with(self.kept.asking, failures=0, not_before=0)
         return self._keep(self.session, token=token, asking=asking), Receipt(True, "enrolled")
 
-    def _served(self, session: Session, answer: Answer, now: int, random: Random) -> tuple["Resident", Receipt]:
+    def _served(
+        self, session: Session, request: Request, answer: Answer, now: int, random: Random
+    ) -> tuple["Resident", Receipt]:
         """Judge a payload, and hold the rows beside it to its digest."""
         try:
             reply = decode_reply(answer.body)
@@ -220,10 +255,24 @@ class Resident:
         after, receipt = session.receive(reply.payload, now)
         if not receipt.accepted:
             return self._failed(answer, now, random), receipt
-        rows = {each.data: each.rows for each in self.kept.payloads} | {reply.payload: _vouched(after, reply.rows)}
+        whole: bytes | None = b""
+        if not receipt.dropped and after.own is not None:
+            whole = take_rows(session.base, request, after.own.adaptation, reply.rows, self.kept)
+        rows = {each.data: each.rows for each in self.kept.payloads} | {reply.payload: whole or b""}
         payloads = tuple(KeptPayload(each.data, rows.get(each.data, b"")) for each in after.payloads)
         asking = _with(self.kept.asking, served=now, clicks=0, failures=0, not_before=0)
-        return self._keep(after, payloads=payloads, highest=after.highest, asking=asking), receipt
+        following = self.kept.following
+        if receipt.dropped:
+            following = following.after_click(dropped=True)
+        kept = self._keep(after, payloads=payloads, counts=dict(after.counts), asking=asking, following=following)
+        return (kept, receipt) if whole is not None else kept._want_rows(self.kept.asking, now, random)
+
+    def _want_rows(self, before: Asking, now: int, random: Random) -> tuple["Resident", Receipt]:
+        """Have the payload without its rows, and ask for all of them as after a failure."""
+        wait = self.settings.backoff.wait(max(before.failures, 1), random.random())
+        asking = _with(before, served=None, not_before=now + wait)
+        told = "a payload came and is in force, but its rows are not what it names; all of them are asked for again"
+        return self._keep(self.session, asking=asking), Receipt(True, told)
 
     def _failed(self, answer: Answer, now: int, random: Random) -> "Resident":
         """Wait longer; without a token that holds, enroll again."""
@@ -306,7 +355,7 @@ def open_resident(kept: Kept, base: Base | None, settings: Settings) -> Resident
         base,
         device_of(kept.public),
         history=np.array(rows, np.int32),
-        highest=kept.highest,
+        counts=kept.counts,
         runtime=settings.runtime,
         allow_unsigned=settings.allow_unsigned,
         verify=settings.verify,
@@ -314,13 +363,6 @@ def open_resident(kept: Kept, base: Base | None, settings: Settings) -> Resident
     ).resume([each.data for each in kept.payloads])
     popular = tuple(base.table.ids[row] for row in base.table.popularity[:POPULAR].tolist())
     return Resident(kept, session, settings)._keep(session, base=base.id, popular=popular)
-
-
-def _vouched(session: Session, rows: bytes) -> bytes:
-    """Return rows that arrived if the newest payload's digest is over them, else nothing."""
-    codes = session.own.adaptation.rows if session.own is not None else None
-    fit = codes is not None and hashlib.sha256(rows).digest() == session.base.table.digest_rows(codes)
-    return rows if fit else b""
 
 
 def _with(asking: Asking, **changed: object) -> Asking:

@@ -2,10 +2,12 @@
 
     lines, connections ──┐
                          ├── one queue ── rules, disk, ranking ── who asked
-    courier's answers ───┘                       └── request ── courier
+    courier's answers ───┤                       └── request ── courier
+    fetcher's news ──────┘                       └── look ── fetcher
 
 One loop owns the device's value. A click is kept, ranked and answered before the loop looks at anything else; a request is kept
 in the log and handed to the courier, which answers into the queue some day, or never. So no ranking ever waits for a network.
+A release comes the same way: whole and loaded, to be taken up between two events.
 """
 
 import queue
@@ -15,11 +17,11 @@ from dataclasses import dataclass
 from random import Random, SystemRandom
 from typing import Final, Protocol, TypeAlias, runtime_checkable
 
-from ossia.adaptation.base import Base
 from ossia.adaptation.payload import largest_payload
 from ossia.adaptation.request import MOST_CANDIDATES, REPLY
 from ossia.device.client import Courier
 from ossia.device.exchange import Answer, Request
+from ossia.device.following import News, hear, look
 from ossia.device.home import Keeper
 from ossia.device.resident import Resident, Shown
 from ossia.device.session import Receipt
@@ -66,12 +68,19 @@ class Heard:
     answer: Answer
 
 
+@dataclass(frozen=True, eq=False)
+class Came:
+    """A look for a release has come to its end."""
+
+    news: News
+
+
 @dataclass(frozen=True)
 class End:
     """No more events will come."""
 
 
-Event: TypeAlias = Click | Heard | End
+Event: TypeAlias = Click | Heard | Came | End
 
 
 @runtime_checkable
@@ -87,12 +96,26 @@ class Carrier(Protocol):
         ...
 
 
+@runtime_checkable
+class Follower(Protocol):
+    """Who looks for releases."""
+
+    def fetch(self, held: int) -> None:
+        """Look for one, and return at once.
+
+        Args:
+            held: the release whose base is in memory; 0: none.
+        """
+        ...
+
+
 class Device:
     """The loop around a device's rules.
 
     Args:
         keeper: holds its value and its folder.
         carrier: takes its requests away; None: it is offline.
+        follower: looks for releases; None: its base is the one that came with the app.
         top: how many items a ranking shows.
         clock: seconds since 1970.
         random: draws waits and noise.
@@ -102,6 +125,7 @@ class Device:
         self,
         keeper: Keeper,
         carrier: Carrier | None = None,
+        follower: Follower | None = None,
         *,
         top: int = 10,
         clock: Callable[[], float] = time.time,
@@ -109,29 +133,36 @@ class Device:
     ) -> None:
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._keeper, self._top, self._clock, self._random = keeper, top, clock, random or SystemRandom()
-        self._carrier = carrier
-        self._under_way = False
+        self._carrier, self._follower = carrier, follower
+        self._under_way = self._looking = False
 
     @property
     def resident(self) -> Resident:
         """The device as it is now."""
         return self._keeper.resident
 
-    def connect(self, url: str, base: Base, *, deadline_s: float = 20.0) -> None:
+    def connect(self, url: str, *, deadline_s: float = 20.0) -> None:
         """Let the device ask a service.
 
         Args:
             url: its address.
-            base: what the device ranks with; bounds an answer.
             deadline_s: for an exchange.
 
         Raises:
             UsageError: no such address.
         """
-        most = REPLY.size + largest_payload(base) + 4 * MOST_CANDIDATES + base.table.grid.q.size + 4 * len(base.table)
+        most = _largest_answer(self.resident)
         self._carrier = Courier(
             url, lambda request, answer: self.events.put(Heard(request, answer)), most_bytes=most, deadline_s=deadline_s
         )
+
+    def follow(self, follower: Follower) -> None:
+        """Let the device look for releases.
+
+        Args:
+            follower: looks; its news belongs into `events`.
+        """
+        self._follower = follower
 
     def live(self, linger_s: float = 0.0) -> Iterator[Receipt | str]:
         """Live until the events end; iterate to watch.
@@ -145,7 +176,7 @@ class Device:
         end = float("inf")
         while time.monotonic() < end:
             yield from self.wake()
-            if end < float("inf") and not self._under_way:
+            if end < float("inf") and not (self._under_way or self._looking):
                 return
             event = self._next(end)
             if isinstance(event, End):
@@ -154,6 +185,8 @@ class Device:
                 event.answer(self.click(event.item))
             elif isinstance(event, Heard):
                 yield self.hear(event)
+            elif isinstance(event, Came):
+                yield from self.take(event.news)
 
     def _next(self, end: float) -> Event | None:
         """Wait for an event, or until it is time to look at the clock."""
@@ -180,11 +213,53 @@ class Device:
         return Ranked(item, known, self.resident.rank(None, self._top, int(self._clock())), fault)
 
     def wake(self) -> Iterator[str]:
-        """Hand a request to the carrier, if it is time for one.
+        """Hand a request to the carrier, and look for a release, if it is time.
 
         Yields:
             what the disk refused.
         """
+        yield from self._look()
+        yield from self._ask()
+
+    def take(self, news: News) -> Iterator[str]:
+        """Go on with what a look brought.
+
+        Args:
+            news: what it brought.
+
+        Yields:
+            what is new, what was refused by name, or what the disk refused.
+        """
+        self._looking, before = False, self.resident.kept.following.release
+        after = hear(self.resident, news, int(self._clock()), self._random)
+        yield from (f"release refused: {fault}" for fault in news.faults)
+        try:
+            self._keeper.take(after)
+        except OSError as error:
+            yield f"release not taken, for the disk refused it: {error.strerror or error}"
+            return
+        if isinstance(self._carrier, Courier):
+            self._carrier.most_bytes = _largest_answer(self.resident)
+        if after.kept.following.release > before:
+            yield f"release {after.kept.following.release} is in force"
+
+    def _look(self) -> Iterator[str]:
+        """Look for a release, if it is time."""
+        if self._follower is None or self._looking:
+            return
+        found = look(self.resident, int(self._clock()), self._random)
+        if found is None:
+            return
+        try:
+            self._keeper.take(found[0])
+        except OSError as error:
+            yield f"not looked, for the disk refused the log: {error.strerror or error}"
+            return
+        self._looking = True
+        self._follower.fetch(0 if self.resident.session is None else self.resident.kept.following.release)
+
+    def _ask(self) -> Iterator[str]:
+        """Hand a request to the carrier, if it is time for one."""
         if self._carrier is None or self._under_way:
             return
         asked = self.resident.ask(int(self._clock()), self._random)
@@ -214,3 +289,11 @@ class Device:
         except OSError as error:
             return f"not taken, for the disk refused it: {error.strerror or error}"
         return receipt
+
+
+def _largest_answer(resident: Resident) -> int:
+    """Bound what an answer to the device can take; without a base it asks for nothing."""
+    if resident.session is None:
+        return 0
+    base = resident.session.base
+    return REPLY.size + largest_payload(base) + 4 * MOST_CANDIDATES + base.table.grid.q.size + 4 * len(base.table)

@@ -16,15 +16,19 @@ table, digest, signature. The session judges whether a well-formed payload is wa
     clock       issued ≤ now + CLOCK_TOLERANCE, and now < expiry
     sequence    above the highest that was ever accepted: a replay, or an older payload that comes late, is refused
 
+Sequences are counted by the key that signed them, and the count of a key stands in the way as long as a payload of that key
+could be taken at all: trusted, not revoked, not run out. So a thief who signs the highest sequence there is shuts the device
+for as long as his key is believed; and a replay finds its own key's count, or no key that is believed (decision 0016).
+
 The last two that were accepted are held. What ranks is the newer one until it runs out, then the older one, then the base, and
 for a user without history what is popular. A `guard` drops a payload that ranks the user's own clicks worse than the base does.
 Whatever becomes of a payload, its sequence stays the highest.
 
-To outlive a restart, an app keeps the history, the payloads' bytes and `highest`, and says `resume`: `ossia.device.resident`
+To outlive a restart, an app keeps the history, the payloads' bytes and `counts`, and says `resume`: `ossia.device.resident`
 does that. A session fetches nothing and holds no keys: `verify` does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
@@ -34,7 +38,7 @@ from jaxtyping import Float32, Int, Int32
 
 from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.base import Base
-from ossia.adaptation.payload import ANY_DEVICE, Header, Payload, Verify, decode_payload
+from ossia.adaptation.payload import ANY_DEVICE, SIGNATURE_BYTES, Header, Payload, Verify, decode_payload
 from ossia.adaptation.profile import make_profile
 from ossia.device.forward import usable_history
 from ossia.device.guard import Guard
@@ -107,7 +111,7 @@ class Session:
         device_id: 16 bytes.
         history: known items only, oldest first, at most the model's length: what it can't read is not kept.
         payloads: what was accepted and not dropped, newest first, at most `HELD`.
-        highest: the highest sequence ever accepted; 0 before the first.
+        counts: the highest sequence ever accepted of each key, by its id; 0 is nobody's, for what is not signed.
         allow_unsigned: whether payloads without a signature are accepted.
         verify: checks signatures.
         guard: drops payloads that do harm; None: nobody does.
@@ -117,10 +121,15 @@ class Session:
     device_id: bytes
     history: History
     payloads: tuple[Accepted, ...] = ()
-    highest: int = 0
+    counts: Mapping[int, int] = field(default_factory=dict)
     allow_unsigned: bool = False
     verify: Verify | None = field(default=None, repr=False)
     guard: Guard | None = None
+
+    @property
+    def highest(self) -> int:
+        """Return the highest sequence ever accepted, of any key; 0 before the first."""
+        return max(self.counts.values(), default=0)
 
     @property
     def own(self) -> Version | None:
@@ -166,10 +175,10 @@ class Session:
         Returns:
             the profile; zeros with scale 0 for an empty history. The adaptation in force has no part in it.
         """
-        clip, state = np.float32(self.base.manifest.profile_clip), self.plain.ranker.state(self.history)
-        if noise is not None:
-            state = np.clip(state, -clip, clip) + noise
-        return make_profile(state, float(clip))
+        if noise is None:
+            return self._quiet_profile
+        clip = np.float32(self.base.manifest.profile_clip)
+        return make_profile(np.clip(self.plain.ranker.state(self.history), -clip, clip) + noise, float(clip))
 
     def receive(self, data: bytes, now: int) -> tuple["Session", Receipt]:
         """Judge bytes that arrived, and put them in force if they are a payload that is wanted.
@@ -187,7 +196,8 @@ class Session:
         except PayloadError as error:
             return self, Receipt(False, str(error), error.refusal)
         arrived = self._accepted(payload, data)
-        after = replace(self, highest=payload.header.sequence)._guarded((arrived, *self.payloads))
+        counts = {**self.counts, payload.header.key_id: payload.header.sequence}
+        after = replace(self, counts=counts)._guarded((arrived, *self.payloads))
         return after, Receipt(True, dropped=not any(each.data is data for each in after.payloads))
 
     def resume(self, kept: Sequence[bytes]) -> "Session":
@@ -245,6 +255,11 @@ class Session:
         """
         return next((each.version for each in self.payloads if now < each.header.expiry), self.plain)
 
+    @cached_property
+    def _quiet_profile(self) -> Profile:
+        """Make the profile without noise, once: a policy may look at it every half minute, for days without a click."""
+        return make_profile(self.plain.ranker.state(self.history), float(self.base.manifest.profile_clip))
+
     def _check_wanted(self, header: Header, now: int) -> None:
         """Raise PayloadError for a well-formed payload that is not for us, not for now, or not new."""
         if header.device_id not in (self.device_id, ANY_DEVICE):
@@ -255,22 +270,36 @@ class Session:
             raise PayloadError(f"issued: {expected}", "from_the_future")
         if now >= header.expiry:
             raise PayloadError(f"expiry: expected a time after {now}, got {header.expiry}", "expired")
-        if header.sequence <= self.highest:
-            raise PayloadError(f"sequence: expected above {self.highest}, got {header.sequence}", "replayed")
+        above = [count for key, count in self.counts.items() if header.sequence <= count and self._believes(key, now)]
+        if above:
+            raise PayloadError(f"sequence: expected above {max(above)}, got {header.sequence}", "replayed")
+
+    def _believes(self, key: int, now: int) -> bool:
+        """Tell whether any payload of a key could still be taken: `verify` would stumble over its signature alone."""
+        if not key or self.verify is None:
+            return True
+        short = Header(bytes(16), bytes(16), self.device_id, 0, now, now + 1, key, signed=True)
+        try:
+            self.verify(short, b"", bytes(SIGNATURE_BYTES))
+        except PayloadError as error:
+            return error.refusal == "forged"
+        return True
 
     def _accepted(self, payload: Payload, data: bytes) -> Accepted:
         """Make ready what a payload holds, and judge it by the history so far."""
-        version = replace(self.plain, adaptation=payload.adaptation)
-        accepted = Accepted(version, payload.header, data)
+        return self._judged(Accepted(replace(self.plain, adaptation=payload.adaptation), payload.header, data))
+
+    def _judged(self, accepted: Accepted) -> Accepted:
+        """Judge a payload by the history so far."""
         if self.guard is None:
             return accepted
-        evidence = self.guard.look_back(version.ranker, self.plain.ranker, len(self.base.table), self.history)
-        return replace(accepted, evidence=evidence)
+        own, base = accepted.version.ranker, self.plain.ranker
+        return replace(accepted, evidence=self.guard.look_back(own, base, len(self.base.table), self.history))
 
     def _guarded(self, payloads: tuple[Accepted, ...]) -> "Session":
-        """Hold these payloads, less those in front that the guard condemns."""
+        """Hold these payloads, less those in front that the guard condemns; who comes to the front is judged anew."""
         while payloads and self.guard is not None and self.guard.condemns(payloads[0].evidence):
-            payloads = payloads[1:]
+            payloads = tuple(map(self._judged, payloads[1:]))
         return replace(self, payloads=payloads[:HELD])
 
 
@@ -279,7 +308,7 @@ def open_session(
     device_id: bytes = ANY_DEVICE,
     *,
     history: History | None = None,
-    highest: int = 0,
+    counts: Mapping[int, int] | None = None,
     runtime: str | Runtime = "default",
     allow_unsigned: bool = False,
     verify: Verify | None = None,
@@ -291,7 +320,7 @@ def open_session(
         base: the base on the device.
         device_id: 16 bytes.
         history: what the app kept, oldest first; None: nothing yet.
-        highest: the highest sequence that was accepted before; keep it, or old payloads can be replayed.
+        counts: the highest sequence of each key that was accepted before; keep them, or old payloads can be replayed.
         runtime: a name in `RUNTIMES`, or a runtime; `default` is the engine, or numpy where it was not compiled.
         allow_unsigned: accept payloads that nobody signed.
         verify: checks signatures; without it signed payloads are refused.
@@ -308,7 +337,7 @@ def open_session(
         raise UsageError(f"device id: expected {len(ANY_DEVICE)} bytes, got {len(device_id)}")
     kept = _readable(base, history if history is not None else np.zeros(0, np.int32))
     plain = Version(base, Adaptation(), chosen)
-    return Session(plain, device_id, kept, highest=highest, allow_unsigned=allow_unsigned, verify=verify, guard=guard)
+    return Session(plain, device_id, kept, (), counts or {}, allow_unsigned, verify, guard)
 
 
 def _readable(base: Base, history: History) -> Int32[np.ndarray, " kept"]:

@@ -3,10 +3,10 @@
     FOLDER/state.json          metadata that was believed, the release in force, the device's secret for stages
     FOLDER/keys.json           whose payloads may be believed: `TrustedKeys.load`
     FOLDER/releases/7/         a base, whole: `Base.load`
-    FOLDER/files/SHA256        files of the next release, each whole, until all are there: a broken download goes on
+    FOLDER/files/SHA256        files of the next release, until all are there; `.part` while one is on its way
 
-A mirror is a function from a path to an iterator of bytes: a web server's folder, a USB stick, a test. Nothing that it gives is
-believed before `ossia.device.trust` has judged it, or before it has the length and the digest that signed metadata give.
+Mirrors and how they are read are `ossia.device.source`. Nothing that one gives is believed before `ossia.device.trust` has
+judged it, or before it has the length and digest that signed metadata give. A broken download goes on at its next byte.
 
     metadata     believed as a whole or not at all, then written in one step
     keys.json    next, so that a mirror without the release's files can't keep a revocation from us
@@ -25,9 +25,9 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -35,6 +35,7 @@ from ossia.adaptation.base import Base
 from ossia.adaptation.manifests import BaseManifest, FileEntry, TableManifest, read_manifest
 from ossia.adaptation.personalizer_manifest import PersonalizerManifest
 from ossia.adaptation.releases import KEYS, ROLE, folder_of
+from ossia.device.source import Mirror, Source, digest_of
 from ossia.device.trust import (
     Trusted,
     check_snapshot,
@@ -52,13 +53,9 @@ from ossia.files import folder_whole, sha256_file, write_whole
 if TYPE_CHECKING:
     from tuf.api.metadata import Root, TargetFile
 
-Mirror: TypeAlias = Callable[[str], Iterator[bytes]]
-"""From a path to its bytes, in parts; FileNotFoundError where there is nothing, another OSError where nobody answers."""
-
 STATE = "state.json"
-ROOT_BYTES, TIMESTAMP_BYTES, METADATA_BYTES = 64 * 1024, 16 * 1024, 4 * 1024 * 1024
+ROOT_BYTES, TIMESTAMP_BYTES = 64 * 1024, 16 * 1024
 MOST_ROOTS = 256  # in one update, or a thief of root keys could keep a device busy for ever
-PATIENCE_S, LEAST_RATE = 10.0, 1_000.0  # seconds for any file, and bytes a second beyond
 PERSONALIZERS = "personalizers/"
 
 
@@ -80,11 +77,19 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Refused:
-    """What a mirror gave, and why it was not taken."""
+    """What a mirror gave, and why it was not taken.
+
+    Attributes:
+        mirror: its place in the list.
+        refusal: why, in a word.
+        reason: why, in a sentence.
+        release: the release that was wanted by then; 0: it did not come so far.
+    """
 
     mirror: int
     refusal: ReleaseRefusal
     reason: str
+    release: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,11 +100,13 @@ class Updated:
         release: the release in force now; 0 before the first.
         changed: whether it is another one than before.
         refused: what mirrors gave that was not taken; with none left to ask, everything is as it was.
+        received: bytes that came from mirrors.
     """
 
     release: int
     changed: bool
     refused: tuple[Refused, ...] = ()
+    received: int = field(default=0, compare=False)
 
 
 def begin(folder: Path, root: bytes) -> State:
@@ -175,23 +182,25 @@ def update(
         OSError: the disk refused.
     """
     refused: list[Refused] = []
+    received = 0
     for index, mirror in enumerate(mirrors):
-        source = _Source(mirror, clock)
+        source, number = Source(mirror, clock), 0
         try:
             state, trusted = _believe(folder, source, now)
             _take_keys(folder, source, trusted)
             number = trusted.rollout.wanted(state.secret, state.release)
-            if number > state.release:
+            if number and not (number == state.release and release_folder(folder, number).is_dir()):
                 _install(folder, source, trusted, state.release, number, personalizers)
                 _write(folder, msgspec.structs.replace(state, release=number))
                 _tidy(folder, {number, state.release})
-            return Updated(number, number > state.release, tuple(refused))
+            return Updated(number, number > state.release, tuple(refused), received + source.received)
         except ReleaseError as error:
-            refused.append(Refused(index, error.refusal, str(error)))
-    return Updated(read_state(folder).release, False, tuple(refused))
+            refused.append(Refused(index, error.refusal, str(error), number))
+            received += source.received
+    return Updated(read_state(folder).release, False, tuple(refused), received)
 
 
-def refresh(state: State, source: "_Source", now: int) -> Trusted:
+def refresh(state: State, source: Source, now: int) -> Trusted:
     """Fetch what is new of the metadata, and judge it.
 
     Args:
@@ -220,66 +229,7 @@ def refresh(state: State, source: "_Source", now: int) -> Trusted:
     return Trusted(root, timestamp, snapshot, targets, read_rollout(targets, delegated), content)
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A mirror, read with a limit on bytes and on time."""
-
-    mirror: Mirror
-    clock: Callable[[], float]
-
-    def read(self, path: str, most: int) -> bytes:
-        """Read a file whole."""
-        begun, size, parts = self.clock(), 0, []
-        try:
-            for part in self.mirror(path):
-                parts.append(part)
-                size += len(part)
-                if size > most:
-                    raise ReleaseError(f"{path}: expected at most {most:,} bytes, got more", "oversized")
-                if self.clock() > begun + PATIENCE_S + size / LEAST_RATE:
-                    raise ReleaseError(f"{path}: expected {LEAST_RATE:,.0f} bytes a second, got fewer", "too_slow")
-        except TimeoutError as error:
-            raise ReleaseError(f"{path}: expected bytes in time, got none", "too_slow") from error
-        except OSError as error:
-            raise ReleaseError(f"{path}: expected a file, got: {error.strerror or error}", "missing") from error
-        return b"".join(parts)
-
-    def metadata(self, role: str, version: int, length: int | None) -> bytes:
-        """Read metadata of a version."""
-        return self.read(f"metadata/{version}.{role}.json", METADATA_BYTES if length is None else min(length, METADATA_BYTES))
-
-    def target(self, path: str, target: "TargetFile") -> bytes:
-        """Read a target, and hold it to what was signed."""
-        from tuf.api.exceptions import LengthOrHashMismatchError
-
-        parent, slash, name = path.rpartition("/")
-        data = self.read(f"targets/{parent}{slash}{digest_of(target)}.{name}", target.length)
-        try:
-            target.verify_length_and_hashes(data)
-        except LengthOrHashMismatchError as error:
-            raise ReleaseError(f"{path}: expected {target.length:,} bytes as signed, got others", "other_bytes") from error
-        return data
-
-
-def digest_of(target: "TargetFile") -> str:
-    """Say a target's SHA-256.
-
-    Args:
-        target: of signed metadata.
-
-    Returns:
-        64 hexadecimal digits.
-
-    Raises:
-        ReleaseError: it was signed under another digest only.
-    """
-    digest = target.hashes.get("sha256", "")
-    if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
-        raise ReleaseError(f"{target.path}: expected a SHA-256, got {sorted(target.hashes)}", "malformed")
-    return digest
-
-
-def _believe(folder: Path, source: _Source, now: int) -> tuple[State, Trusted]:
+def _believe(folder: Path, source: Source, now: int) -> tuple[State, Trusted]:
     """Refresh the metadata and keep it."""
     state = read_state(folder)
     trusted = refresh(state, source, now)
@@ -288,7 +238,7 @@ def _believe(folder: Path, source: _Source, now: int) -> tuple[State, Trusted]:
     return state, trusted
 
 
-def _newest_root(data: bytes, source: _Source) -> "tuple[Root, bytes]":
+def _newest_root(data: bytes, source: Source) -> "tuple[Root, bytes]":
     """Follow the chain of roots to its end."""
     root = first_root(data)
     for _ in range(MOST_ROOTS):
@@ -302,14 +252,14 @@ def _newest_root(data: bytes, source: _Source) -> "tuple[Root, bytes]":
     return root, data
 
 
-def _take_keys(folder: Path, source: _Source, trusted: Trusted) -> None:
+def _take_keys(folder: Path, source: Source, trusted: Trusted) -> None:
     """Fetch the list of keys where the device has another one."""
     if trusted.keys is None or _has(folder / KEYS, trusted.keys):
         return
     write_whole(folder / KEYS, source.target(KEYS, trusted.keys))
 
 
-def _install(folder: Path, source: _Source, trusted: Trusted, held: int, number: int, personalizers: bool) -> None:
+def _install(folder: Path, source: Source, trusted: Trusted, held: int, number: int, personalizers: bool) -> None:
     """Fetch a release and put it together, whole."""
     listed = trusted.files_below(folder_of(number))
     wanted = {path: target for path, target in listed.items() if personalizers or not path.startswith(PERSONALIZERS)}
@@ -329,12 +279,15 @@ def _install(folder: Path, source: _Source, trusted: Trusted, held: int, number:
     shutil.rmtree(folder / "files", ignore_errors=True)
 
 
-def _fetch(folder: Path, source: _Source, path: str, target: "TargetFile", held: Path) -> None:
+def _fetch(folder: Path, source: Source, path: str, target: "TargetFile", held: Path) -> None:
     """Put a file of the next release into `files/`, from the release at hand if it has it."""
     kept = folder / "files" / digest_of(target)
     if _has(kept, target):
         return
-    write_whole(kept, held.read_bytes() if _has(held, target) else source.target(path, target))
+    if _has(held, target):
+        write_whole(kept, held.read_bytes())
+    else:
+        source.download(path, target, kept)
 
 
 def _check_listing(folder: Path, listed: "dict[str, TargetFile]") -> None:

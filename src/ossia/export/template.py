@@ -108,7 +108,7 @@ def own_tensors(base: Base, adaptation: Adaptation) -> Tensors:
         # codes of rows may be for an older, shorter table: they say nothing of the new rows
         tensors[name] = default if given is None else np.pad(given, (0, size - len(given)))
     for delta in adaptation.deltas:
-        grid = add_delta(base.grids[delta.slot], delta)
+        grid = add_delta(base, delta.slot, delta)
         tensors |= {f"{delta.slot}.values": grid.q, f"{delta.slot}.scales": grid.scales}
     return tensors
 

@@ -1,7 +1,7 @@
 """From what a user is like to the numbers of a delta: the two ends that generators share.
 
     mapper      z = M₂ relu(M₁ x),   M₂ = 0 at first
-    decoder     U z + c,             c random for left factors, 0 for right factors and for dense deltas
+    decoder     U z + c,             c random for left factors, 0 for right factors, dense deltas and coordinates
 
 So an untrained generator answers with Δ = 0, the base itself; and left factors are not zero, or a product of two zeros would
 never learn.
@@ -26,7 +26,8 @@ class Decoder(nn.Module):
         super().__init__()
         pieces = [rows * columns for shapes in layout.shapes for rows, columns in shapes]
         self.linear = nn.Linear(latent, sum(pieces))
-        is_left = torch.arange(len(pieces)) % 2 == 0 if layout.rank else torch.zeros(len(pieces), dtype=torch.bool)
+        factors = layout.rank > 0 and not layout.coordinates
+        is_left = torch.arange(len(pieces)) % 2 == 0 if factors else torch.zeros(len(pieces), dtype=torch.bool)
         channels = torch.tensor([shape[0] for shapes in layout.shapes for shape in shapes], dtype=torch.float32)
         spread = torch.where(is_left, channels**-0.5, 0).repeat_interleave(torch.tensor(pieces))
         with torch.no_grad():

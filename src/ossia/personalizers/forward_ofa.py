@@ -29,6 +29,7 @@ weights are added to the base's, low rank by default (`rank=0`: dense, as theirs
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import ClassVar
 
@@ -248,7 +249,7 @@ def layers_of(layout: DeltaLayout) -> list[DeltaLayout]:
     """
     keys = [slot.gate or slot.name for slot in layout.slots]
     groups = groupby(zip(keys, layout.slots, strict=True), key=lambda pair: pair[0])
-    return [DeltaLayout(tuple(slot for _, slot in group), layout.rank) for _, group in groups]
+    return [replace(layout, slots=tuple(slot for _, slot in group)) for _, group in groups]
 
 
 def soften(log_odds: Float[Tensor, "users gates"], temperature: float) -> Float[Tensor, "users gates"]:

@@ -3,6 +3,7 @@
 A batch of users with weights of their own needs no weights of its own for a low rank: with Δ_u = A_u B_u,
 
     y_u = x_u Wᵀ + bias + (x_u B_uᵀ) A_uᵀ          dense: y_u = x_u Wᵀ + bias + x_u Δ_uᵀ
+                                                   coordinates: A_u = A diag(θ_u), B_u = B
 
 two thin products per slot and user beside the one that all users share. This is the equation's Δ without its last rounding: the
 device puts W + Δ on the grid again, 8 bits, which moves a state by less than the rounding of the base itself; tests hold
@@ -130,12 +131,15 @@ class AbstractGenerator(nn.Module, ABC):
         """
 
 
-def delta_joint(layout: DeltaLayout, numbers: Float[Tensor, "users numbers"]) -> SlotJoint:
+def delta_joint(
+    layout: DeltaLayout, numbers: Float[Tensor, "users numbers"], basis: Mapping[str, tuple[Tensor, Tensor]] | None = None
+) -> SlotJoint:
     """Make the `slot` function that lets a backbone run a batch of users, each with a delta of their own.
 
     Args:
         layout: what the numbers mean.
         numbers: of each user.
+        basis: left and right directions of each slot; for a layout of coordinates.
 
     Returns:
         the function; its x has one row per user, in the same order.
@@ -144,6 +148,10 @@ def delta_joint(layout: DeltaLayout, numbers: Float[Tensor, "users numbers"]) ->
     for adapted, shapes, mine in zip(layout.slots, layout.shapes, torch.split(numbers, list(layout.sizes), dim=1), strict=True):
         pieces = torch.split(mine, [rows * columns for rows, columns in shapes], dim=1)
         deltas[adapted.name] = [piece.reshape(-1, *shape) for piece, shape in zip(pieces, shapes, strict=True)]
+        if layout.coordinates:
+            assert basis is not None, "coordinates without a basis"
+            left, right = basis[adapted.name]
+            deltas[adapted.name] = [left * deltas[adapted.name][0], right]
 
     def slot(name: str, linear: nn.Linear, x: Float[Tensor, "users time inputs"]) -> Float[Tensor, "users time channels"]:
         shared: Tensor = linear(x)

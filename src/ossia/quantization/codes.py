@@ -12,7 +12,8 @@ from jaxtyping import UInt8
 from ossia.errors import PayloadError
 
 CODE_SHIFTS: Final = np.array([0, 2, 4, 6], np.uint8)
-PLACES: Final = np.left_shift(1, CODE_SHIFTS, dtype=np.uint8)
+GATHER: Final = np.uint32(1 << 24 | 1 << 18 | 1 << 12 | 1 << 6)
+"""Times four codes in the bytes of a word: they meet in its highest byte, and nothing below them carries into it."""
 
 
 def pack_codes(codes: UInt8[np.ndarray, " channels"]) -> bytes:
@@ -28,8 +29,8 @@ def pack_codes(codes: UInt8[np.ndarray, " channels"]) -> bytes:
         >>> pack_codes(np.array([1, 2, 3], np.uint8)).hex()
         '39'
     """
-    padded = np.frombuffer(codes.tobytes() + bytes(-len(codes) % 4), np.uint8)
-    return (padded.reshape(-1, 4) @ PLACES).tobytes()
+    fours = np.frombuffer(codes.tobytes() + bytes(-len(codes) % 4), "<u4")
+    return (fours * GATHER >> 24).astype(np.uint8).tobytes()
 
 
 def unpack_codes(packed: bytes, channels: int) -> UInt8[np.ndarray, " channels"]:

@@ -30,6 +30,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from ossia.adaptation.base import Base
+from ossia.adaptation.held_rows import MOST_BYTES
 from ossia.adaptation.payload import HEADER
 from ossia.adaptation.profile import decode_profile
 from ossia.adaptation.request import ASK, MOST_CANDIDATES, Ask, Reply, decode_ask, encode_reply
@@ -110,7 +111,7 @@ class Service:
             return
         try:
             token = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-            body = await read_body(receive, ASK.size + self._widest + 4)
+            body = await read_body(receive, ASK.size + self._widest + 4 + MOST_BYTES)
             reply = encode_reply(await self.enter(token, body))
         except Exception as error:
             await self._fail(error)(scope, receive, send)
@@ -260,7 +261,7 @@ class Service:
         profile = decode_profile(bytes.fromhex(ask.profile), base.manifest.shape["dim"])
         limits = Budget(**msgspec.structs.asdict(ask.budget))
         wanted = ask.candidates or min(len(ask.offer), MOST_CANDIDATES)
-        binary = Ask(*held, limits, profile, rows=ask.rows, candidates=wanted)
+        binary = Ask(*held, limits, profile, rows=ask.rows or bool(ask.held), candidates=wanted, held=bytes.fromhex(ask.held))
         reply = await self.batcher.submit(Order(device, binary, int(self.clock()), blocked_rows(base.table, ask)))
         self.metrics.payloads.inc()
         *_, sequence, _, expiry, _ = HEADER.unpack_from(reply.payload)

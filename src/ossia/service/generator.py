@@ -242,6 +242,8 @@ def _read_layout(folder: Path, base: Base, manifest: PersonalizerManifest) -> De
     made = manifest.generated
     assert made is not None, "asked of a personalizer that generates nothing"
     try:
-        return DeltaLayout.of(base.manifest.slots, made.slots, made.rank)
+        if made.coordinates and made.rank != base.manifest.basis:
+            raise UsageError(f"coordinates: expected a basis of {made.rank} directions, got {base.manifest.basis}")
+        return DeltaLayout.of(base.manifest.slots, made.slots, made.rank, coordinates=made.coordinates)
     except UsageError as error:
         raise ArtifactError(f"{folder}: {error}") from error

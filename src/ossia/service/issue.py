@@ -1,7 +1,8 @@
 """Asks in, signed payloads out: what the service does for one batch. No network here, and one promise to the disk.
 
-    sequences ── advance (durable) ──┐
-    asks ── network, plan, climb ────┴── encode, sign ── replies
+    begin     asks ── network, plan, climb ── adaptations
+              sequences ── advance ── the disk's promise
+    finish    adaptations, sequences ── encode, sign ── replies
 
 The store takes the next sequences while the adaptations are worked out; nothing is signed before they are committed, so that
 no sequence is ever signed twice, whatever is killed when. What is wrong with one ask is its own answer, and its neighbors'
@@ -18,17 +19,17 @@ from jaxtyping import Int32
 
 from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.base import Base
+from ossia.adaptation.held_rows import decode_held, missing_rows
 from ossia.adaptation.payload import encode_payload
 from ossia.adaptation.request import Ask, Reply
 from ossia.device.ranking import top_k
 from ossia.errors import BudgetError, PayloadError
 from ossia.service.answerer import Answerer
+from ossia.service.batching import PATIENCE_S, Begun
 from ossia.service.faults import RequestError, unauthorized
 from ossia.service.keychain import Signer
 from ossia.service.store import Store
 from ossia.types import Profile
-
-PATIENCE_S = 10.0  # for a commit; a disk that takes longer is broken, and the batch's deadline is long over
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,7 @@ class Issuer:
         return self.personalizer.base
 
     def issue(self, orders: Sequence[Order]) -> list[Reply | Exception]:
-        """Answer a batch: to each order a reply, or what is wrong with it.
+        """Answer a batch and wait for the disk: to each order a reply, or what is wrong with it.
 
         Args:
             orders: any number.
@@ -78,17 +79,34 @@ class Issuer:
         Returns:
             one answer per order, in order.
         """
+        begun = self.begin(orders)
+        for promise in begun.promises:
+            promise.result(PATIENCE_S)
+        return list(begun.finish())
+
+    def begin(self, orders: Sequence[Order]) -> Begun[Reply]:
+        """Judge a batch, ask for its sequences, and work out its adaptations.
+
+        Args:
+            orders: any number.
+
+        Returns:
+            what is left to do when the sequences are on the disk; one answer per order, in order.
+        """
         plans = [self._plan(order) for order in orders]
         good = [index for index, plan in enumerate(plans) if not isinstance(plan, Exception)]
         sequences = self.store.advance([orders[index].device for index in good])
         adaptations = self.personalizer.allocate_many(
             [orders[index].ask.profile for index in good], [plans[index] for index in good]
         )
-        issued = dict(zip(good, zip(sequences.result(PATIENCE_S), adaptations, strict=True), strict=True))
-        return [
-            self._reply(order, *issued[index]) if index in issued else plan
-            for index, (order, plan) in enumerate(zip(orders, plans, strict=True))
-        ]
+
+        def finish() -> list[Reply | Exception]:
+            answers = list(plans)
+            for index, sequence, adaptation in zip(good, sequences.result(0), adaptations, strict=True):
+                answers[index] = self._reply(orders[index], sequence, adaptation)
+            return answers
+
+        return Begun([sequences], finish)
 
     def candidates(self, profile: Profile, count: int, block: frozenset[int]) -> Int32[np.ndarray, " shown"]:
         """Find the base's own best rows for a user, exactly.
@@ -119,6 +137,8 @@ class Issuer:
         most = 127 * float(ask.profile.scale)
         if most > 1.001 * clip:  # beyond it, arithmetic on a stranger's numbers may overflow
             return PayloadError(f"profile: expected a state within ± {clip:g}, got one up to {most:g}")
+        if ask.held and (fault := _check_held(ask.held, len(self.base.table))) is not None:
+            return fault
         if order.now >= self.signer.expiry:
             return RequestError(503, "no_key", "key: expected one that has not expired; `ossia keys rotate`, then restart")
         try:
@@ -142,8 +162,15 @@ class Issuer:
             sign=signer.sign,
         )
         wanted = self.candidates(ask.profile, ask.candidates, order.block) if ask.candidates else NO_CANDIDATES
-        rows = self.base.table.row_bytes(adaptation.rows) if ask.rows and adaptation.rows is not None else b""
-        return Reply(payload, wanted, rows)
+        return Reply(payload, wanted, self._rows_for(ask, adaptation))
+
+    def _rows_for(self, ask: Ask, adaptation: Adaptation) -> bytes:
+        """Take the rows that an ask wants, less those that it says are held; who claims too much has too little."""
+        if not ask.rows or adaptation.rows is None:
+            return b""
+        if not ask.held:
+            return self.base.table.row_bytes(adaptation.rows)
+        return missing_rows(self.base.table, adaptation.rows, decode_held(ask.held, len(self.base.table)))
 
     @cached_property
     def _rows(self) -> np.ndarray:
@@ -159,6 +186,15 @@ class Issuer:
 
 
 NO_CANDIDATES = np.zeros(0, np.int32)
+
+
+def _check_held(held: bytes, rows: int) -> PayloadError | None:
+    """Say what is wrong with lists of rows; most asks have none."""
+    try:
+        decode_held(held, rows)
+    except PayloadError as error:
+        return error
+    return None
 
 
 def _unknown() -> RequestError:

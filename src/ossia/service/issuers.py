@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ossia.adaptation.request import Reply
+from ossia.service.batching import Begun
 from ossia.service.issue import Issuer, Order
 
 
@@ -23,23 +24,24 @@ class Issuers:
 
     all: tuple[Issuer, ...]
 
-    def issue(self, orders: Sequence[Order]) -> list[Reply | Exception]:
-        """Answer a batch, each order by the issuer for its base and table.
+    def begin(self, orders: Sequence[Order]) -> Begun[Reply]:
+        """Begin a batch, each order with the issuer for its base and table.
 
         Args:
             orders: any number.
 
         Returns:
-            one answer per order, in order.
+            what is left to do; one answer per order, in order.
         """
         if len(self.all) == 1:
-            return self.all[0].issue(orders)
-        answers: list[Reply | Exception | None] = [None] * len(orders)
-        for issuer, places in self._sorted(orders).items():
-            for place, answer in zip(places, issuer.issue([orders[place] for place in places]), strict=True):
-                answers[place] = answer
-        assert None not in answers, "every order has an issuer"
-        return [answer for answer in answers if answer is not None]
+            return self.all[0].begin(orders)
+        parts = [(places, issuer.begin([orders[at] for at in places])) for issuer, places in self._sorted(orders).items()]
+
+        def finish() -> list[Reply | Exception]:
+            answers = {at: told for places, begun in parts for at, told in zip(places, begun.finish(), strict=True)}
+            return [answers[at] for at in range(len(orders))]
+
+        return Begun([promise for _, begun in parts for promise in begun.promises], finish)
 
     def of(self, base_id: bytes, table_id: bytes) -> Issuer:
         """Find the issuer for a base and a table.

@@ -27,6 +27,8 @@ def describe(error: Exception) -> tuple[int, str]:
     if isinstance(error, RequestError):
         return error.status, error.name
     if isinstance(error, PayloadError):
+        if error.refusal == "oversized":
+            return 413, "too_large"
         return 409 if error.refusal in ELSEWHERE else 400, error.refusal
     return next(((status, name) for kind, status, name in STATUS if isinstance(error, kind)), (500, "fault"))
 

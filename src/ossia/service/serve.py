@@ -81,7 +81,7 @@ def open_service(
         secret = os.urandom(SECRET_BYTES)
         store.set("token_secret", secret).result()
     issuers = Issuers(tuple(Issuer(each, signer, store) for each in loaded))
-    batcher = Batcher(issuers.issue, batch=batch, waiting=waiting, deadline_s=deadline_s)
+    batcher = Batcher(issuers.begin, batch=batch, waiting=waiting, deadline_s=deadline_s)
     return Service(issuers, Tokens(secret), (keys / LIST).read_bytes(), personalizer, batcher, guard=guard)
 
 

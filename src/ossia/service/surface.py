@@ -50,7 +50,8 @@ class SessionRequest(Strict, frozen=True):
     """A profile and what the device can afford.
 
     `candidates` of the whole catalog, or of what the caller's own retrieval offers (all of it where no number is given), best
-    first, less those blocked. `rows`: send the bytes of the rows that the payload names.
+    first, less those blocked. `rows`: send the bytes of the rows that the payload names; `held`: less what is there,
+    as lists of rows like those in a payload.
     """
 
     profile: Hex
@@ -58,6 +59,7 @@ class SessionRequest(Strict, frozen=True):
     base: Digest | None = None
     table: Digest | None = None
     rows: bool = False
+    held: Hex = ""
     candidates: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
     offer: Annotated[tuple[ItemId, ...], msgspec.Meta(max_length=10_000)] = ()
     block: Annotated[tuple[ItemId, ...], msgspec.Meta(max_length=10_000)] = ()

@@ -18,9 +18,10 @@ from ossia.errors import BudgetError, OssiaError, PayloadError
 from ossia.service.faults import RequestError, overloaded
 from ossia.service.issue import Issuer, Order
 from ossia.service.store import Store
-from ossia.service.surface import Enrolled, Enrolment
+from ossia.service.surface import Enrolled, Enrolment, Report, Reported
 from ossia.service.tokens import Tokens, check_enrolment
 from ossia.simulation.laws import LawBroken
+from ossia.simulation.shelf import Shelf
 from ossia.simulation.stand_in import SIGNER, StandIn
 
 LIFE_S = (3 * 86_400, 3 * 86_400, 8 * 3_600)
@@ -77,17 +78,12 @@ class Cloud:
         self.store, self.tokens, self.capacity = Memory(), Tokens(b"s" * 32), capacity
         self.personalizers = [StandIn(base) for base in bases]
         self._issuers = [[Issuer(each, SIGNER, self.store, life_s=life_s) for life_s in LIFE_S] for each in self.personalizers]
-        self.release, self.up = 0, True
+        self.shelf, self.up = Shelf({1: bases[0], 2: None, 3: bases[1], 4: bases[1]}), True
         self.issued: dict[bytes, dict[bytes, bool]] = {}
         self.minutes: Counter[int] = Counter()
         self.refused: Counter[str] = Counter()
         self._second, self._load = -1, 0
         self._signed: set[tuple[bytes, int]] = set()
-
-    @property
-    def base(self) -> Base:
-        """What is served now."""
-        return self._issuers[self.release][0].base
 
     def spoil(self, harmful: bool) -> None:
         """Release personalizers that do harm, or mended ones.
@@ -111,7 +107,8 @@ class Cloud:
         self.minutes[int(now) // 60] += 1
         try:
             self._admit(int(now))
-            return Answer(200, self._enroll(request, int(now)) if request.kind == "enroll" else self._issue(request, int(now)))
+            serve = {"enroll": self._enroll, "report": self._report}.get(request.kind, self._issue)
+            return Answer(200, serve(request, int(now)))
         except OssiaError as error:
             status, name = _describe(error)
             self.refused[name] += 1
@@ -132,11 +129,17 @@ class Cloud:
         sequence = self.store.take_in(device)
         return msgspec.json.encode(Enrolled(device=device.hex(), token=self.tokens.make(device, now), sequence=sequence))
 
+    def _report(self, request: Request, now: int) -> bytes:
+        """Hear how a release fares."""
+        told = msgspec.json.decode(request.body, type=Report)
+        return msgspec.json.encode(Reported(self.shelf.report(self.tokens.read(request.token, now), told.release, told.worse)))
+
     def _issue(self, request: Request, now: int) -> bytes:
         """Make a payload, and remember it, to know the true ones from others."""
         device = self.tokens.read(request.token, now)
-        issuer = self._issuers[self.release][len(self._signed) % len(LIFE_S)]
-        ask = decode_ask(request.body, self.base.manifest.shape["dim"])
+        ask = decode_ask(request.body, self.personalizers[0].base.manifest.shape["dim"])
+        held = next((issuers for issuers in self._issuers if issuers[0].base.id[:16] == ask.base_id), self._issuers[0])
+        issuer = held[len(self._signed) % len(LIFE_S)]
         [answer] = issuer.issue([Order(device, ask, now)])
         if isinstance(answer, Exception):
             raise answer
@@ -149,7 +152,7 @@ class Cloud:
         if (device, sequence) in self._signed:
             raise LawBroken("no sequence is signed twice", f"{sequence} for {device.hex()}")
         self._signed.add((device, sequence))
-        self.issued.setdefault(device, {})[reply.payload] = self.personalizers[self.release].harmful
+        self.issued.setdefault(device, {})[reply.payload] = self.personalizers[0].harmful
 
 
 def _describe(error: OssiaError) -> tuple[int, str]:

@@ -10,6 +10,10 @@ worked out from it, event by event, and compared.
     unmoved       what is refused leaves the ranking as it was, byte for byte
     kept          what was acknowledged is there after a power cut
     disclosed     a request is in the log on the disk before it leaves, and holds the profile and no item
+    rows          what is kept beside a payload is what it vouches for; where it is nothing, all rows are asked for again
+    staged        a device wants no release before its turn, none that was halted, and none below the one that it has
+    forward       the release in force never goes back, over power cuts neither, and is one that can be loaded
+    updated       in the end whoever could have the newest release has it
     guarded       a harmful payload goes when its user walks along the ring, which it turns around; a harmless one stays
 """
 
@@ -20,6 +24,7 @@ from itertools import pairwise
 import numpy as np
 
 from ossia.adaptation.payload import HEADER
+from ossia.adaptation.releases import Rollout, place
 from ossia.device.exchange import Request
 from ossia.device.guard import Guard
 from ossia.device.kept import Kept, decode_kept
@@ -77,12 +82,14 @@ class Ledger:
         history: clicks that it said it kept, the last six.
         highest: the highest sequence that it accepted.
         held: payloads that it should hold, newest first.
+        release: the highest that was in force.
     """
 
     device: bytes
     history: tuple[str, ...] = ()
     highest: int = 0
     held: list[Held] = field(default_factory=list)
+    release: int = 0
 
     def check_ranked(self, ranked: Ranked, resident: Resident, now: int) -> None:
         """Hold a ranking to what should have ranked, and note the click.
@@ -169,6 +176,36 @@ class Ledger:
             self.held.insert(0, Held(payload, known.get(payload, False)))
         self.history, self.highest = kept.history, kept.highest
 
+    def check_rows(self, resident: Resident) -> None:
+        """Hold the rows beside the newest payload to what it names, where the device wants them.
+
+        Args:
+            resident: the device; a payload was just taken.
+
+        Raises:
+            LawBroken: they are others, or are missing and not asked for.
+        """
+        session, kept = resident.session, resident.kept
+        codes = None if session is None or session.own is None else session.own.adaptation.rows
+        if session is None or codes is None or not resident.settings.rows:
+            return
+        found = kept.payloads[0].rows
+        if found != session.base.table.row_bytes(codes) and (found or not kept.asking.failures):
+            raise LawBroken("rows", f"expected the rows that the payload names, or an ask for all, got {len(found)} bytes")
+
+    def check_release(self, resident: Resident) -> None:
+        """Hold the release in force to those that were.
+
+        Args:
+            resident: the device.
+
+        Raises:
+            LawBroken: it went back.
+        """
+        if resident.kept.following.release < self.release:
+            raise LawBroken("forward", f"expected release {self.release} or later, got {resident.kept.following.release}")
+        self.release = resident.kept.following.release
+
     def move(self, base_id: bytes) -> None:
         """Leave behind what is for another base.
 
@@ -200,6 +237,24 @@ class Doubt:
 
     click: str = ""
     payload: bytes = b""
+
+
+def check_staged(rollout: Rollout, secret: bytes, held: int, wanted: int) -> None:
+    """Hold the release that a device wants to its turn.
+
+    Args:
+        rollout: who may have what.
+        secret: the device's own.
+        held: the release that it has.
+        wanted: the one that it wants.
+
+    Raises:
+        LawBroken: it is not its turn, or it was halted, or is an older one.
+    """
+    mine = place(secret, rollout.next) * 100 < rollout.percent or held in rollout.halted
+    allowed = {held, rollout.settled} | ({rollout.next} if mine and rollout.next not in rollout.halted else set())
+    if wanted < held or wanted not in allowed:
+        raise LawBroken("staged", f"expected one of {sorted(allowed)}, at least {held}; wanted {wanted}")
 
 
 def check_disclosed(request: Request, resident: Resident, on_disk: bytes, canary: str, now: int) -> None:

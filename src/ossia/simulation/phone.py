@@ -12,6 +12,7 @@ from ossia.adaptation.base import Base
 from ossia.adaptation.enrolment import device_of
 from ossia.adaptation.request import decode_reply
 from ossia.device.exchange import Answer, Request
+from ossia.device.following import News, adopt
 from ossia.device.home import FILE, Home, Keeper
 from ossia.device.kept import new_kept
 from ossia.device.policy import DAY_S, Policy
@@ -30,6 +31,7 @@ ITEMS: Final = [f"{CANARY}{place:02d}~" for place in range(8)]
 CLICK_S: Final = DAY_S / 3
 WAKE_S: Final = 3_400
 """A real device looks at its clock every half minute; here it is looked at when a wait ends, and about every hour."""
+LOOK_S: Final = 4 * 3_600
 REBOOT_S: Final = 3 * DAY_S
 BOOT_S: Final = 60
 FAULTS: Final = 0.01  # of what is written
@@ -49,7 +51,10 @@ class Phone:
         self._random = Random(world.random.random())
         self._disk = VirtualDisk(self._random)
         self._home = Home(FOLDER, self._disk)
-        self._settings = Settings(policy=policy, runtime=ring_runtime, verify=verify)
+        self._settings = Settings(
+            policy=policy, runtime=ring_runtime, verify=verify, look_s=LOOK_S, tells=index % 2 == 0, rows=index % 4 != 1
+        )
+        self.secret, self.release = self._random.randbytes(32), 1
         self._device: Device | None = None
         self._base: Base | None = world.bases[0]
         self._wrong, self._changed, self._ranking, self._last = 0.0, 0.0, False, ""
@@ -81,8 +86,9 @@ class Phone:
             raise LawBroken("kept", "expected a session on the disk, found none")
         self._ledger.check_reborn(kept, self._doubts, self._signed)
         self._doubts, self._changed = [], self._world.now
-        resident = open_resident(kept, self._base, self._settings)
-        self._device = Device(Keeper(self._home, resident), self, top=TOP, clock=self._clock, random=self._random)
+        resident = open_resident(adopt(kept, self.release), self._base, self._settings)
+        self._device = Device(Keeper(self._home, resident), self, self, top=TOP, clock=self._clock, random=self._random)
+        self._ledger.check_release(resident)
         if self._base is not None:
             self._ledger.move(self._base.id)
         self._ledger.check_held(resident)
@@ -134,6 +140,8 @@ class Phone:
         Raises:
             LawBroken: it must not.
         """
+        if request.kind == "report" and not self._settings.tells:
+            raise LawBroken("disclosed", "expected no report without consent")
         if self._ranking:
             raise LawBroken("answered", "expected nothing to be sent while a ranking is waited for")
         assert self._device is not None
@@ -164,6 +172,7 @@ class Phone:
         if taken:
             base = b"" if self._base is None else self._base.id
             self._ledger.check_accepted(payload, self._signed, base, int(self._clock()))
+            self._ledger.check_rows(self._device.resident)
         elif self._moved(before):
             raise LawBroken("unmoved", f"expected the ranking to stay as it was after {told}")
         self._ledger.check_held(self._device.resident)
@@ -178,16 +187,54 @@ class Phone:
         self._world.at(self._world.now + self._random.expovariate(1 / REBOOT_S), "reboot", self.reboot)
         return "off" if self._device is None else self._cut()
 
-    def move(self, base: Base | None) -> str:
-        """Get another base, or lose the one that was there; the app starts again.
+    def fetch(self, held: int) -> None:
+        """Look for a release; be the device's follower.
 
         Args:
-            base: None: it is damaged.
+            held: the release whose base is in memory; 0: none.
+
+        Raises:
+            LawBroken: it must not.
+        """
+        if self._ranking:
+            raise LawBroken("answered", "expected no look while a ranking is waited for")
+        self._world.fetch(self, held)
+
+    def come(self, news: News) -> str:
+        """Get what a look brought: on the disk first, then in force.
+
+        Args:
+            news: what it brought.
+
+        Returns:
+            what came of it.
+        """
+        if self._device is None:
+            return "off"
+        if news.base is not None:
+            self.release, self._base, self._changed = news.release, news.base, self._world.now
+        before = self._device.resident
+        self._arm(Doubt())
+        try:
+            told = ",".join(self._device.take(news))
+        except PowerCut:
+            return self._cut()
+        self._disarm(refused="disk" in told)
+        after = self._device.resident
+        if after.session is not before.session and after.session is not None:
+            self._ledger.move(after.session.base.id)
+        self._ledger.check_held(after)
+        self._ledger.check_release(after)
+        return f"{news.release} {told} {self._look()}"
+
+    def damage(self) -> str:
+        """Lose the base that was there; the app starts again, is clicked on, and fetches it.
 
         Returns:
             what ranks now.
         """
-        self._base = base
+        self._base = None
+        self._world.at(self._world.now + 1, "click", partial(self.click, again=False))
         if self._device is None:
             return "off"
         self.boot += 1
@@ -230,6 +277,19 @@ class Phone:
         if not self.expected or self._device is None or self._changed > self.expected or self._wrong:
             return False
         return self.reachable and self._tried < self.expected
+
+    def is_behind(self, newest: int) -> bool:
+        """Tell whether it has an older release, though nothing kept it.
+
+        Args:
+            newest: the release that everybody may have.
+
+        Returns:
+            whether it has.
+        """
+        if self._device is None or self._wrong or not self.reachable:
+            return False
+        return self._device.resident.kept.following.release < newest
 
     def starved(self, limit_s: int) -> bool:
         """Tell whether it was not served for too long, though nothing kept it.

@@ -13,13 +13,19 @@ from random import Random
 from typing import Any, TypeAlias
 from unittest.mock import patch
 
+import msgspec
+
+from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.base import Base
 from ossia.adaptation.payload import Header
+from ossia.adaptation.releases import Rollout, place
+from ossia.device import following, resident, run
 from ossia.device.exchange import Answer, Request
 from ossia.device.guard import Guard
 from ossia.device.home import Keeper
+from ossia.device.kept import Kept
 from ossia.device.policy import Backoff
-from ossia.device.resident import Resident, Shown
+from ossia.device.resident import Resident, Settings, Shown, open_resident
 from ossia.device.run import Device, Ranked
 from ossia.device.session import Session, Version
 from ossia.simulation.cloud import Memory
@@ -35,7 +41,7 @@ _ask, _rank, _click = Resident.ask, Resident.rank, Device.click
 
 def _allow_replays(self: Session, header: Header, now: int) -> None:
     """Judge everything but the sequence."""
-    _check_wanted(replace(self, highest=-1), header, now)
+    _check_wanted(replace(self, counts={}), header, now)
 
 
 def _allow_strangers(self: Session, header: Header, now: int) -> None:
@@ -116,6 +122,32 @@ def _lose_the_count(self: Memory, device: bytes) -> int | None:
     return given
 
 
+def _believe_rows(base: Base, request: Request, adaptation: Adaptation, sent: bytes, kept: Kept) -> bytes:
+    """Keep what came."""
+    return sent
+
+
+def _next_at_once(self: Rollout, secret: bytes, held: int) -> int:
+    """Want the newest release, whosever turn it is."""
+    return max(held, self.next if self.next not in self.halted else self.settled)
+
+
+def _back_to_settled(self: Rollout, secret: bytes, held: int) -> int:
+    """Want what everybody has, though it is older."""
+    return self.next if place(secret, self.next) < self.percent / 100 and self.next not in self.halted else self.settled
+
+
+def _lose_the_history(kept: Kept, base: Base, settings: Settings) -> Resident:
+    """Take up another base, and begin anew."""
+    return open_resident(msgspec.structs.replace(kept, history=()), base, settings)
+
+
+def _tell_unasked(self: Resident, now: int, random: Random) -> tuple[Resident, Request] | None:
+    """Tell how a release fares, without consent."""
+    asked = _ask(replace(self, settings=replace(self.settings, tells=True)), now, random)
+    return None if asked is None else (replace(asked[0], settings=self.settings), asked[1])
+
+
 def _rank_by_clock(self: Resident, ids: Sequence[str] | None, k: int, now: int) -> Shown:
     """Have nothing to show without a base."""
     return _rank(self, ids, k, now) if self.session is not None else Shown((), (), "popularity")
@@ -137,6 +169,12 @@ PLANTED: dict[str, Planted] = {
     "the history leaves": ((Resident, "ask", _tell_the_history),),
     "a request leaves unlogged": ((Resident, "_log", _leave_unlogged),),
     "the cloud forgets sequences": ((Memory, "_next", _lose_the_count),),
+    "rows are kept unjudged": ((resident, "take_rows", _believe_rows),),
+    "a release is taken before its turn": ((Rollout, "wanted", _next_at_once),),
+    "a release goes back": ((Rollout, "wanted", _back_to_settled),),
+    "releases are not looked for": ((run, "look", lambda *_: None),),
+    "a new base costs the history": ((following, "open_resident", _lose_the_history),),
+    "a release is told of without consent": ((Resident, "ask", _tell_unasked),),
     "without a base nothing is shown": ((Resident, "rank", _rank_by_clock),),
 }
 """What can be wrong, in words, and how it is made wrong."""

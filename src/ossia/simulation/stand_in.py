@@ -119,7 +119,7 @@ def ring_runtime(base: Base, adaptation: Adaptation) -> StateRanker:
 
 
 class StandIn(Personalizer):
-    """A personalizer that knows the ring, and gives everybody codes by their profile. Its plans and prices are the real ones.
+    """A personalizer that knows the ring, and gives codes and some rows by the profile; plans and prices are the real ones.
 
     Args:
         base: one of ours.
@@ -145,9 +145,10 @@ class StandIn(Personalizer):
 
     def _adapt(self, profile: Profile) -> Adaptation:
         """Draw codes from a profile's digest."""
-        digest = hashlib.sha256(profile.values.tobytes()).digest()
+        digest = hashlib.sha512(profile.values.tobytes()).digest()
         codes = np.frombuffer(digest[: self.base.channels], np.uint8) % 3 + 1
-        return Adaptation(gates=np.full(2, not self.harmful, np.uint8), codes=codes.astype(np.uint8))
+        rows = np.frombuffer(digest[: len(self.base.table)], np.uint8) % 4 if digest[-1] % 2 else None
+        return Adaptation(gates=np.full(2, not self.harmful, np.uint8), codes=codes.astype(np.uint8), rows=rows)
 
 
 SIGNER = Signer(7, LATEST, lambda message: hmac.digest(KEY, message, "sha512"))

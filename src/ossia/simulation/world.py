@@ -7,7 +7,7 @@ to the last byte, and their digests, over every event and what came of it, are e
                   power fails in the middle of a write, or a write is refused
     sometimes     partitions of hours; a device's clock is wrong by up to 400 days, for hours
     once          the cloud is dead for six hours, and in the middle of it a crowd clicks in the same second; personalizers do
-                  harm for four hours; a new base comes, damaged on some devices
+                  harm for four hours; a release that can't be loaded, one that is halted, and a good one in stages
 """
 
 import hashlib
@@ -21,9 +21,10 @@ from random import Random
 
 from ossia.adaptation.base import Base
 from ossia.device.exchange import NO_ANSWER, Answer, Request
+from ossia.device.following import News
 from ossia.device.policy import DAY_S, Backoff, Policy, always, on_drift, periodic, within_budget
 from ossia.simulation.cloud import Cloud
-from ossia.simulation.laws import LawBroken
+from ossia.simulation.laws import LawBroken, check_staged
 from ossia.simulation.mischief import Mischief
 from ossia.simulation.phone import Phone
 
@@ -78,7 +79,7 @@ class World:
     def __init__(self, bases: Sequence[Base], seed: int, *, devices: int, days: float, cloudless: bool = False) -> None:
         self.random, self.now, self.end = Random(seed), float(START), START + days * DAY_S
         self.bases, self.cloud = bases, Cloud(bases, capacity=max(5, devices // 20))
-        self.cloud.up = not cloudless
+        self.cloudless, self.cloud.up = cloudless, not cloudless
         self.mischief = Mischief(Random(seed + 1))
         self.report = Report(seed)
         self._queue: list[tuple[float, int, str, Callable[[], str]]] = []
@@ -135,6 +136,21 @@ class World:
             phone, request, self.mischief.tamper(phone.index, request, answer), LATENCY_S * (1 + self.random.random())
         )
 
+    def fetch(self, phone: Phone, held: int) -> None:
+        """Let a device look for a release, as well as the network does today.
+
+        Args:
+            phone: who looks.
+            held: the release whose base it has in memory; 0: none.
+        """
+        boot, shelf = phone.boot, self.cloud.shelf
+        news, after_s = News(False, phone.release, faults=("missing",)), PATIENCE_S
+        if not self.cloudless and phone.reachable and self.random.random() > 0.02:
+            wanted = shelf.rollout.wanted(phone.secret, phone.release)
+            check_staged(shelf.rollout, phone.secret, phone.release, wanted)
+            news, after_s = shelf.news(wanted, phone.release, held), 10 * LATENCY_S * (1 + self.random.random())
+        self.at(self.now + after_s, "news", lambda: phone.come(news) if phone.boot == boot else "gone")
+
     def _deliver(self, phone: Phone, request: Request, answer: Answer, after_s: float) -> None:
         """Bring an answer, unless the process that asked is gone by then."""
         boot = phone.boot
@@ -152,7 +168,7 @@ class World:
         if not cloudless:
             self._outage(START + 0.35 * span)
             self._spoil(START + 0.55 * span)
-            self._release(START + 0.7 * span)
+            self._release(START + 0.6 * span)
 
     def _outage(self, begin: float) -> None:
         """Let the cloud die, a crowd click, and the cloud come back."""
@@ -190,7 +206,10 @@ class World:
         """Hold the last day to its law: whoever asks daily was served."""
         if not self.cloud.up:
             return
+        newest = self.cloud.shelf.rollout.settled
         for phone in self.phones:
+            if phone.is_behind(newest):
+                raise LawBroken("updated", f"expected release {newest} on device {phone.index} in the end")
             if phone.index % len(POLICIES) < 2 and phone.starved(DAY_S + 4 * HOUR_S):
                 raise LawBroken("served", f"expected device {phone.index} to be served in its last day")
 
@@ -200,24 +219,26 @@ class World:
         self.at(begin + 4 * HOUR_S, "mend", partial(self._set_harm, False))
 
     def _release(self, begin: float) -> None:
-        """Publish another base; devices take it up within hours, and on some it is damaged at first."""
-        self.at(begin, "release", self._publish)
+        """Publish one that can't be loaded, one that is halted at 30 %, and a good one in stages; damage bases meanwhile."""
+        shelf = self.cloud.shelf
+        for hours, step, percent in (
+            (0, shelf.publish, 10), (3, shelf.publish, 30), (6, shelf.halt, 0),
+            (7, shelf.publish, 1), (8, shelf.advance, 10), (9, shelf.advance, 100),
+        ):  # fmt: skip
+            self.at(begin + hours * HOUR_S, "release", partial(self._publish, step, percent))
         for phone in self.phones:
-            when = begin + self.random.uniform(0, 3 * HOUR_S)
             if self.random.random() < 0.1:
-                self.at(when, "damage", partial(phone.move, None))
-                self.at(when + self.random.uniform(0.5, 1.5) * HOUR_S, "update", partial(phone.move, self.bases[0]))
-            self.at(when + 2 * HOUR_S, "update", partial(phone.move, self.bases[1]))
+                self.at(begin + self.random.uniform(0, 10 * HOUR_S), "damage", phone.damage)
 
     def _set_harm(self, harmful: bool) -> str:
         """Release personalizers that do harm, or mended ones."""
         self.cloud.spoil(harmful)
         return str(harmful)
 
-    def _publish(self) -> str:
-        """Serve another base from now on."""
-        self.cloud.release = 1
-        return self.cloud.base.id.hex()
+    def _publish(self, step: Callable[[int], None], percent: int) -> str:
+        """Take a step with a release."""
+        step(percent)
+        return str(self.cloud.shelf.rollout)
 
     def _skew(self, phone: Phone, begin: float) -> None:
         """Set a device's clock wrong, and right again."""

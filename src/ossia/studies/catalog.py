@@ -15,6 +15,7 @@ What is wanted most is held, until the bytes are spent:
     popular rows       count_i
     own groups         rows of the k-means groups with the highest mean probability; another user's groups
     product codes      4, 8 or 16 bytes for every row and nothing else; or those under own rows: the coarse tail
+    … by k-means       the same bytes, but codewords that have not learnt to order rows (`ossia.training.product_codes`)
     whole table        at 8, 4, 2 bits
 
 δ is learnt on *future* targets: where a profile two events old should have been for the item that comes now,
@@ -48,7 +49,7 @@ from ossia.personalizers.ridge import Cosines
 from ossia.quantization.grid import fold, plane_bytes
 from ossia.studies.chord_material import Material
 from ossia.training.frozen import Events, FrozenBase, remove_seen, take_cases
-from ossia.training.product_codes import fit_product_codes, k_means
+from ossia.training.product_codes import fit_product_codes, k_means, learn_order
 from ossia.training.row_prior import choose_beta
 from ossia.training.sensitivities import fit_ridge
 from ossia.types import WIDTHS
@@ -59,6 +60,7 @@ TAILS = (4, 8, 16)
 TAIL_SHARES = (0.01, 0.015, 0.02, 0.05, 0.10)
 ROW_BITS = 4
 GROUPS = 512
+BY_MEANS = " by k-means"
 CASES = 6_000
 CHUNK = 128
 LEARN_FROM = 2  # events between a profile and the target that δ learns from, beside the target itself
@@ -92,7 +94,7 @@ class Room:
         material: the run.
         cases: the test cases that are read.
         beta: weight of log popularity.
-        tails: product codes by their bytes per row.
+        tails: product codes, by name: of so many bytes a row, and the same by k-means alone.
         groups: the k-means group of each row.
         drift: coefficients of δ, its length included.
         features: of the profile, for δ.
@@ -101,20 +103,21 @@ class Room:
     material: Material
     cases: Cases
     beta: float
-    tails: dict[int, Tail]
+    tails: dict[str, Tail]
     groups: Int[Tensor, " rows"]
     drift: Float[Tensor, "features dim"]
     features: Cosines
 
     @classmethod
     @torch.no_grad()
-    def prepare(cls, data: Dataset, run: Path, folder: Path, *, seed: int = 0) -> "Room":
+    def prepare(cls, data: Dataset, run: Path, folder: Path, *, cases: int = CASES, seed: int = 0) -> "Room":
         """Publish a run, unless that is done; choose β, fit product codes, groups and δ, all without test events.
 
         Args:
             data: what the run was trained on.
             run: the run's folder.
             folder: where its part of the study goes.
+            cases: how many test cases are read, at the most.
             seed: of everything random.
 
         Returns:
@@ -122,9 +125,12 @@ class Room:
         """
         material = Material.prepare(data, run, folder, seed=seed)
         frozen, test = material.frozen, material.test.cases
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(test))[:CASES])
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(test))[:cases])
         beta = choose_beta(frozen, data.split().validation, seed=seed).beta
-        tails = {parts: fit_product_codes(frozen.vectors, material.learn.profiles, parts, seed=seed) for parts in TAILS}
+        means = {parts: fit_product_codes(frozen.vectors, material.learn.profiles, parts, seed=seed) for parts in TAILS}
+        learnt = {parts: learn_order(tail, frozen.vectors, material.learn.profiles, seed=seed) for parts, tail in means.items()}
+        tails = {f"codes of {parts} bytes": tail for parts, tail in learnt.items()}
+        tails |= {f"codes of {parts} bytes{BY_MEANS}": tail for parts, tail in means.items()}
         groups = k_means(frozen.vectors, GROUPS, seed=seed)
         features, drift = _learn_drift(material, beta)
         return cls(material, take_cases(test, chosen), beta, tails, groups, drift, features)
@@ -217,20 +223,25 @@ def _judge_chunk(
         yield Holding(f"whole table at {bits} bits", share, 0), ranked(states @ room.at(bits).T)
     fine = states @ room.at(ROW_BITS).T
     remove_seen(fine, histories)
-    coarse = {parts: torch.from_numpy(codes.scores_of_all(states.numpy())) for parts, codes in room.tails.items()}
-    for parts, scores in coarse.items():
+    coarse = {name: torch.from_numpy(codes.scores_of_all(states.numpy())) for name, codes in room.tails.items()}
+    for name, scores in coarse.items():
         remove_seen(scores, histories)
-        yield Holding(f"product codes of {parts} bytes", _share(room, 0, parts), 0), ranks_of(scores, targets)
+        yield Holding(f"product {name}", _share(room, 0, name), 0), ranks_of(scores, targets)
     for kind, stale, wanted in _wanted(room, rows):
-        with_tail = kind in ("own rows", "learnt rows", "another user's rows")
-        for parts, share in [(0, each) for each in SHARES] + [(p, s) for p in TAILS for s in TAIL_SHARES if with_tail]:
+        for name, share in [("", each) for each in SHARES] + [(n, s) for n in _tails_under(room, kind) for s in TAIL_SHARES]:
             count = rows_within(frozen.base, share)
             if not count:
                 continue
             held = torch.zeros_like(fine, dtype=torch.bool).scatter(1, wanted[:, :count], True)
-            scores = torch.where(held, fine, coarse[parts] if parts else torch.tensor(-torch.inf))
-            name = f"{kind} over codes of {parts} bytes" if parts else kind
-            yield Holding(name, _share(room, count, parts), stale), ranks_of(scores, targets)
+            scores = torch.where(held, fine, coarse[name] if name else torch.tensor(-torch.inf))
+            yield Holding(f"{kind} over {name}" if name else kind, _share(room, count, name), stale), ranks_of(scores, targets)
+
+
+def _tails_under(room: Room, kind: str) -> list[str]:
+    """Name the tails that are judged under a kind of rows: those by k-means alone under own rows only."""
+    if kind not in ("own rows", "learnt rows", "another user's rows"):
+        return []
+    return [name for name in room.tails if kind == "own rows" or not name.endswith(BY_MEANS)]
 
 
 def _wanted(room: Room, rows: Int[np.ndarray, " chunk"]) -> Iterator[tuple[str, int, Int[Tensor, "chunk most"]]]:
@@ -261,11 +272,11 @@ def _by_group(room: Room, wants: Float[Tensor, "users rows"]) -> Float[Tensor, "
     return means[:, room.groups] + 1e-9 * shares
 
 
-def _share(room: Room, count: int, parts: int) -> float:
+def _share(room: Room, count: int, tail: str) -> float:
     """Count the bytes of rows, tail and history, in whole tables."""
     base = room.material.frozen.base
-    tail = room.tails[parts].nbytes if parts else 0
-    held = count * row_bytes(base, ROW_BITS) + tail + fixed_table(base, True)
+    coarse = room.tails[tail].nbytes if tail else 0
+    held = count * row_bytes(base, ROW_BITS) + coarse + fixed_table(base, True)
     return held / (len(base.table) * row_bytes(base, 8))
 
 

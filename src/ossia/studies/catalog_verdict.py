@@ -5,7 +5,7 @@
 Its interval is that of the paired difference to the whole table, drawn over users, divided by the whole table's mean.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +19,14 @@ from ossia.evaluation.page import page, section
 from ossia.evaluation.plots import CatalogCurve, plot_catalog
 from ossia.evaluation.table import Family, provenance_lines
 from ossia.files import write_whole
-from ossia.studies.catalog import STALE, Holding, read_holdings
+from ossia.studies.catalog import BY_MEANS, STALE, Holding, read_holdings
+from ossia.studies.catalog_mixed import MIXED, Split
 from ossia.studies.catalog_refresh import EVENTS, Refresh
-from ossia.studies.catalog_study import HOLDINGS, REFRESHES
+from ossia.studies.catalog_study import HOLDINGS, MIXTURES, REFRESHES, SPLITS
 
 WHOLE = "float32 table"
 LEARNT, OWN = "learnt rows", "own rows"
+JUDGED = (HOLDINGS, MIXTURES)
 MEASURED = ("sent", "fresh", "stale")
 DRAWN: dict[str, Family] = {
     "own rows": "personal",
@@ -51,19 +53,36 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Gain:
+    """One holding against another.
+
+    Attributes:
+        holding: what is held.
+        versus: the other kind, of the same staleness and as nearly as can be of the same bytes.
+        ndcg_at_10: the difference, paired by user.
+    """
+
+    holding: Holding
+    versus: str
+    ndcg_at_10: Interval
+
+
+@dataclass(frozen=True)
 class CatalogVerdict:
     """What the study found.
 
     Attributes:
         runs: whose seeds are pooled.
         lines: every holding.
-        learnt: learnt rows − own rows at the same bytes, NDCG@10.
+        gains: what was learnt or chosen − what it is held against at the same bytes, NDCG@10.
+        splits: how validation split the bytes of rows at mixed widths, for each run and share.
         refreshes: what it costs to refresh own rows every two events; means over runs.
     """
 
     runs: tuple[str, ...]
     lines: tuple[Line, ...]
-    learnt: tuple[tuple[Holding, Interval], ...]
+    gains: tuple[Gain, ...]
+    splits: tuple[tuple[str, float, str], ...]
     refreshes: tuple[Refresh, ...]
 
 
@@ -78,15 +97,31 @@ def conclude(folder: Path, runs: Sequence[str], *, seed: int = 0) -> CatalogVerd
     Returns:
         the verdict.
     """
-    found = [read_holdings(folder / run / HOLDINGS) for run in runs]
+    found = [{each: ranks for name in JUDGED for each, ranks in read_holdings(folder / run / name).items()} for run in runs]
     gains = {each: np.stack([gains_at_k(one[each], 10) for one in found]) for each in found[0]}
     whole = gains[next(each for each in gains if each.kind == WHOLE)]
     lines = tuple(
         Line(each, bootstrap_mean(gain, seed=seed, draws=2_000), _relative(gain, whole, seed)) for each, gain in gains.items()
     )
-    pairs = [(each, Holding(each.kind.replace(LEARNT, OWN), each.share, each.stale)) for each in gains if LEARNT in each.kind]
-    learnt = tuple((one, paired_bootstrap(gains[one], gains[other], seed=seed, draws=2_000)) for one, other in pairs)
-    return CatalogVerdict(tuple(runs), lines, learnt, _pool_refreshes(folder, runs))
+    gaps = tuple(
+        Gain(each, rival.kind, paired_bootstrap(gains[each], gains[rival], seed=seed, draws=2_000))
+        for each in gains
+        if (rival := _rival(each, gains))
+    )
+    return CatalogVerdict(tuple(runs), lines, gaps, _splits(folder, runs), _pool_refreshes(folder, runs))
+
+
+def _rival(holding: Holding, others: Collection[Holding]) -> Holding | None:
+    """Find what a holding is held against, if anything, nearest in bytes: own rows at 4 bits, or codes by k-means alone."""
+    kind = next((holding.kind.replace(name, OWN) for name in (LEARNT, MIXED) if name in holding.kind), holding.kind + BY_MEANS)
+    alike = [each for each in others if (each.kind, each.stale) == (kind, holding.stale)]
+    return min(alike, key=lambda each: abs(each.share - holding.share), default=None)
+
+
+def _splits(folder: Path, runs: Sequence[str]) -> tuple[tuple[str, float, str], ...]:
+    """Read how each run's bytes were split."""
+    found = {run: msgspec.json.decode((folder / run / SPLITS).read_bytes(), type=list[tuple[float, Split]]) for run in runs}
+    return tuple((run, share, str(split)) for run, splits in found.items() for share, split in splits)
 
 
 def _pool_refreshes(folder: Path, runs: Sequence[str]) -> tuple[Refresh, ...]:
@@ -120,12 +155,14 @@ def write_page(path: Path, verdict: CatalogVerdict, data: str, provenance: Prove
     ]
     note = "Of the whole int8 table's bytes; of the float32 table's NDCG@10, with a paired 95 % interval."
     table = section("All holdings", note, _table(HEADS, [cells(line) for line in verdict.lines]))
+    note = "At the same bytes, user by user."
+    gaps = section("What is gained", note, _table(GAIN_HEADS, [gain_cells(each) for each in verdict.gains]))
     note = f"Own rows, refreshed every {EVENTS} events. Sent: the list and the rows not held, of the bytes of all rows held."
     kept = section("Refreshes", note, _table(REFRESH_HEADS, [refresh_cells(each) for each in verdict.refreshes]))
     made = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in provenance_lines(provenance))
     title = f"The personal catalog on {data}"
     source = section("Where this comes from", "What to run to get this again.", f"<dl>{made}</dl>")
-    write_whole(path, page(title, [f"<h1>{title}</h1>", *plots, table, kept, source]).encode())
+    write_whole(path, page(title, [f"<h1>{title}</h1>", *plots, table, gaps, kept, source]).encode())
 
 
 HEADS = ("what is held", "bytes", "events stale", "NDCG@10", "of the whole", "95 %")
@@ -143,6 +180,22 @@ def cells(line: Line) -> tuple[str, ...]:
     held, part = line.holding, line.relative
     between = f"{part.low:.3f}–{part.high:.3f}"
     return held.kind, f"{held.share:.1%}", str(held.stale), f"{line.ndcg_at_10.mean:.4f}", f"{part.mean:.3f}", between
+
+
+GAIN_HEADS = ("what is held", "bytes", "events stale", "minus", "NDCG@10", "95 %")
+
+
+def gain_cells(gain: Gain) -> tuple[str, ...]:
+    """Write a difference as text.
+
+    Args:
+        gain: one holding against another.
+
+    Returns:
+        a text for each of `GAIN_HEADS`.
+    """
+    held, gap = gain.holding, gain.ndcg_at_10
+    return held.kind, f"{held.share:.1%}", str(held.stale), gain.versus, f"{gap.mean:+.4f}", f"{gap.low:+.4f} … {gap.high:+.4f}"
 
 
 REFRESH_HEADS = ("rows", "a row stays while among", "sent", "an event", "fresh", f"{EVENTS} events stale")

@@ -3,6 +3,7 @@
 For each run (the seeds of the study) and each operating point (an alphabet of widths, an average number of bits) the rows are
 
     float32                   as trained
+    float32, random encoder   the paper's backbone: another run, of which training moved nothing but the item table
     8, 4, 3, 2 bits           the same width for every channel (3 bits: the nested grid's slice, which no format carries)
     post-training             mixed precision by the mean squared sensitivity (empirical Fisher), the same for all
     global                    one learnt allocation: the mean sensitivity
@@ -17,6 +18,9 @@ All are judged on every test event: the rank of the next item in the whole catal
 effects that NDCG@10 can't. A row is judged once and written down (`rows/POINT/ROW.npz`), so that an interrupted study goes on
 where it stopped. Averages of bits are met by `cut`; `adaptation.allocate` would also fill the few bytes that this leaves.
 
+A point may round activations, too: what every slot reads, event by event, onto a grid of so many bits. Then all of its rows are
+judged so, and one more, 8 bits for all; the widths are those that were learnt without. The rows that no point changes are not.
+
 Nothing is chosen on test events: what is chosen at all (penalties, temperature, length of the static step) the fifth of the
 users with other validation events chose. `chord_verdict.py` pools the seeds.
 """
@@ -25,7 +29,7 @@ import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,31 +50,35 @@ from ossia.personalizers import AbstractPersonalizer
 from ossia.quantization.grid import slice_bits, slice_scale
 from ossia.studies.chord_material import Material, Observed
 from ossia.training.checkpoint import tensor_bytes
-from ossia.training.frozen import Events, FrozenBase, Judged
+from ossia.training.frozen import Events, FrozenBase, Judged, fit_temperature
 from ossia.training.personalizer import make_personalizer
 from ossia.training.personalizer_recipe import PersonalizerRecipe
+from ossia.training.run import Run, load_run
 from ossia.training.sensitivities import SHARPNESS, imitate
 from ossia.types import WIDTHS
 
+PERSONALIZERS = ("ridge", "chord")
 LEVELS = ("filter", "element", "layer")
 UNIFORM = (8, 4, 3, 2)
 COMMON = "same-for-every-point"
+RANDOM_ENCODER = "float32, random encoder"
 LESSONS = 600
 CHUNK = 1024
 
 
 class Point(NamedTuple):
-    """Where a study looks: which widths there are, and how many bits a weight has on average."""
+    """Where a study looks: which widths there are, how many bits a weight has on average, and an activation."""
 
     alphabet: tuple[int, ...]
     bits: float
+    activations: int | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Point":
         """Read a point as it is typed.
 
         Args:
-            text: such as `2,4,8@3`.
+            text: such as `2,4,8@3`, or `2,4,8@3a8` for activations at 8 bits.
 
         Returns:
             the point.
@@ -78,18 +86,19 @@ class Point(NamedTuple):
         Raises:
             UsageError: it is none.
         """
-        found = re.fullmatch(r"(\d(?:,\d)+)@(\d+(?:\.\d+)?)", text)
+        found = re.fullmatch(r"(\d(?:,\d)+)@(\d+(?:\.\d+)?)(?:a([2-8]))?", text)
         alphabet = tuple(map(int, found[1].split(","))) if found else ()
         bits = float(found[2]) if found else -1.0
         if not found or not set(alphabet) <= set(WIDTHS) or list(alphabet) != sorted(set(alphabet)):
             raise UsageError(f"point: expected widths out of {WIDTHS}, rising, and an average, such as 2,4,8@3; got {text!r}")
         if not alphabet[0] <= bits <= alphabet[-1]:
             raise UsageError(f"point: expected an average from {alphabet[0]} to {alphabet[-1]} bits, got {bits:g}")
-        return cls(alphabet, bits)
+        return cls(alphabet, bits, int(found[3]) if found[3] else None)
 
     def __str__(self) -> str:
         """Write it as it is typed."""
-        return f"{','.join(map(str, self.alphabet))}@{self.bits:g}"
+        activations = f"a{self.activations}" if self.activations else ""
+        return f"{','.join(map(str, self.alphabet))}@{self.bits:g}{activations}"
 
 
 class Spread(Struct, frozen=True):
@@ -127,7 +136,9 @@ class Row:
     judge: Callable[[], Judged]
 
 
-def study(data: Dataset, runs: Sequence[Path], points: Sequence[Point], folder: Path) -> Iterator[Done]:
+def study(
+    data: Dataset, runs: Sequence[Path], points: Sequence[Point], folder: Path, personalizers: Sequence[str] = PERSONALIZERS
+) -> Iterator[Done]:
     """Judge every row of every run at every point, or those that are missing; iterate to watch.
 
     Args:
@@ -135,31 +146,73 @@ def study(data: Dataset, runs: Sequence[Path], points: Sequence[Point], folder: 
         runs: trained on it; the seeds of the study.
         points: the operating points.
         folder: where everything goes.
+        personalizers: whose own widths are judged: `ridge`, which is quick, `chord`, or both.
 
     Yields:
         each row, when it is written down.
 
     Raises:
-        UsageError: two runs of one name, or the folder holds a study of other runs.
+        UsageError: two runs of one name, or a personalizer that is not of this study.
         ArtifactError: a run was trained on other data.
     """
     names = [run.resolve().name for run in runs]
     if len(set(names)) != len(names) or not names:
         raise UsageError(f"study: expected runs in folders of different names, got {', '.join(names) or 'none'}")
+    if not personalizers or not set(personalizers) <= set(PERSONALIZERS):
+        raise UsageError(f"personalizer: expected {' or '.join(PERSONALIZERS)}, got {', '.join(personalizers) or 'none'}")
     for name, run in zip(names, runs, strict=True):
-        missing = [point for point in points if not (folder / name / "rows" / str(point) / "done.json").exists()]
+        marks = {point: [folder / name / "rows" / str(point) / f"{each}.done" for each in personalizers] for point in points}
+        missing = [point for point in points if not all(mark.exists() for mark in marks[point])]
         if not missing:
             continue
         material = Material.prepare(data, run, folder / name)
-        for point in (None, *missing):
-            rows = common_rows(material, points[0]) if point is None else point_rows(material, point)
-            place = folder / name / "rows" / (COMMON if point is None else str(point))
-            for row in rows:
-                if not (place / f"{row.name}.npz").exists():
-                    write_row(place / f"{row.name}.npz", row.judge())
-                    yield Done(name, COMMON if point is None else str(point), row.name)
-            if point is not None:
-                write_whole(place / "done.json", b"{}\n")
+        yield from _judge(name, COMMON, folder, common_rows(material, points[0]))
+        for point in missing:
+            yield from _judge(name, str(point), folder, point_rows(material, point, personalizers))
+            for mark in marks[point]:
+                write_whole(mark, b"")
+
+
+def study_random_encoders(data: Dataset, runs: Sequence[Path], others: Sequence[Path], folder: Path) -> Iterator[Done]:
+    """Judge the row of the paper's backbone, in float32, for every run that does not have it yet; iterate to watch.
+
+    Args:
+        data: the prepared log.
+        runs: those of the study.
+        others: a run for each, trained with `--set moving=items`.
+        folder: the study's.
+
+    Yields:
+        each row, when it is written down.
+
+    Raises:
+        UsageError: not as many runs as there are in the study, or one whose encoder was trained.
+    """
+    if len(others) != len(runs):
+        raise UsageError(f"random encoders: expected {len(runs)}, one for each run, got {len(others)}")
+    for run, path in zip(runs, others, strict=True):
+        other = load_run(path)
+        if other.recipe.moving != "items" or other.data_hash != data.hash:
+            raise UsageError(f"{path}: expected a run on these data with `--set moving=items`, got another")
+        name = run.resolve().name
+        if not (folder / name / "rows" / COMMON / f"{RANDOM_ENCODER}.npz").exists():
+            yield from _judge(name, COMMON, folder, iter([_random_row(Material.prepare(data, run, folder / name), other)]))
+
+
+def _random_row(material: Material, other: Run) -> Row:
+    """Make the row of a run with a random encoder, calibrated like the others."""
+    frozen = replace(material.frozen, backbone=other.backbone)
+    fitted = replace(frozen, temperature=fit_temperature(frozen, material.select))
+    return Row(RANDOM_ENCODER, "base", lambda: fitted.judge(material.test))
+
+
+def _judge(run: str, point: str, folder: Path, rows: Iterator[Row]) -> Iterator[Done]:
+    """Judge the rows that have not been judged."""
+    for row in rows:
+        path = folder / run / "rows" / point / f"{row.name}.npz"
+        if not path.exists():
+            write_row(path, row.judge())
+            yield Done(run, point, row.name)
 
 
 def common_rows(material: Material, point: Point) -> Iterator[Row]:
@@ -180,26 +233,33 @@ def common_rows(material: Material, point: Point) -> Iterator[Row]:
     yield Row("static", "control", lambda: frozen.judge(test, shift=material.static_shift(observed, test)))
 
 
-def point_rows(material: Material, point: Point) -> Iterator[Row]:
+def point_rows(material: Material, point: Point, personalizers: Sequence[str] = PERSONALIZERS) -> Iterator[Row]:
     """Make the rows of one operating point.
 
     Args:
         material: of one run.
         point: the widths.
+        personalizers: whose own widths are judged.
 
     Yields:
         allocations that are the same for all, then for each recipe the user's own and its controls, then CHORD's levels.
     """
-    frozen, observed = material.at(point.alphabet), material.observed(point.alphabet[0], point.alphabet[-1])
+    frozen = replace(material.at(point.alphabet), activations=point.activations)
+    observed = material.observed(point.alphabet[0], point.alphabet[-1])
     table = _Desk(material, frozen, point)
     per_weight = observed.mean / material.inputs
     learnt = material.inputs * torch.nn.functional.softplus(SHARPNESS * per_weight / per_weight.std())
     yield table.same("post-training mixed precision", "base", observed.square)
     yield table.same("global widths", "base", learnt)
     yield table.same("magnitude", "base", table.untrained.importance(material.learn.profiles[:1])[0])
-    yield from table.personal("ridge", lambda: observed.ridge)
-    yield from table.personal("chord", lambda: table.hypernetwork(observed))
-    for level in LEVELS:
+    if point.activations:
+        whole = replace(material.frozen, activations=point.activations)
+        yield Row("8 bits for all, activations too", "base", lambda: whole.judge(material.test))
+    if "ridge" in personalizers:
+        yield from table.personal("ridge", lambda: observed.ridge)
+    if "chord" in personalizers:
+        yield from table.personal("chord", lambda: table.hypernetwork(observed))
+    for level in LEVELS if "chord" in personalizers else ():
         yield Row(f"own widths (chord without {level} level)", "personal", partial(table.judge_level, observed, level))
 
 
@@ -227,13 +287,9 @@ class _Desk:
     def personal(self, recipe: str, make: Callable[[], AbstractPersonalizer]) -> Iterator[Row]:
         """Make the rows of a recipe: own widths, and their controls; the spread of its codes is written beside them."""
         test, seed = self.material.test, self.material.seed
-        made: list[AbstractPersonalizer] = []
+        personalizer = cache(make)
 
-        def personalizer() -> AbstractPersonalizer:
-            if not made:
-                made.append(make())
-            return made[0]
-
+        @cache
         def own() -> Tensor:
             return self._own(personalizer(), test)
 
@@ -248,7 +304,7 @@ class _Desk:
             return _steps(shuffle_codes(codes, self.material.inputs.numpy().astype(np.int64), seed=seed), self.point)
 
         def judge_own() -> Judged:
-            self._write_spread(recipe, personalizer())
+            self._write_spread(recipe, own(), self._own(personalizer(), self.material.before))
             return self.frozen.judge(test, own())
 
         swapped = torch.from_numpy(another_user(len(test), seed=seed))
@@ -288,11 +344,8 @@ class _Desk:
         chunks = torch.split(events.profiles, CHUNK)
         return torch.cat([untrained.cut(personalizer.importance(chunk), self.point.bits) for chunk in chunks])
 
-    def _write_spread(self, recipe: str, personalizer: AbstractPersonalizer) -> None:
-        codes, earlier = (
-            self._own(personalizer, events).sum(dim=1).to(torch.uint8).numpy()
-            for events in (self.material.test, self.material.before)
-        )
+    def _write_spread(self, recipe: str, now: Tensor, then: Tensor) -> None:
+        codes, earlier = (steps.sum(dim=1).to(torch.uint8).numpy() for steps in (now, then))
         assert np.array_equal(self.material.test.cases.users, self.material.before.cases.users), (
             "one test and one validation case"
         )

@@ -16,7 +16,7 @@ from ossia.errors import UsageError
 from ossia.evaluation import Comparison, Judgement, Provenance, Row, compare, make_row, paired_bootstrap, repeat_share
 from ossia.evaluation.report import Headline, Report, write_report
 from ossia.evaluation.table import Family
-from ossia.studies.chord import COMMON, Point, Spread, read_row
+from ossia.studies.chord import COMMON, RANDOM_ENCODER, Point, Spread, read_row
 from ossia.training.frozen import Judged
 
 RIVALS = (
@@ -27,7 +27,9 @@ RIVALS = (
     "post-training mixed precision",
     "magnitude",
     "float32",
+    RANDOM_ENCODER,
     "8 bits for all",
+    "8 bits for all, activations too",
     "static",
 )
 """What own widths are held against, by name; the recipe stands in the braces."""

@@ -66,7 +66,7 @@ def _judge(
         numbers = torch.cat(chunks)
 
         def states(batch: EventBatch, numbers: Tensor = numbers) -> Tensor:
-            return frozen.backbone(batch.histories, slot=delta_joint(layout, numbers[batch.rows]))[:, -1]
+            return frozen.backbone(batch.histories, slot=delta_joint(layout, numbers[batch.rows], frozen.basis))[:, -1]
 
         found[count] = frozen.judge_states(events, states)
     return found
@@ -82,7 +82,7 @@ def _tune(
     real = inputs != ABSENT
     for count in range(1, most + 1):
         if real.any():
-            states = frozen.backbone(inputs, slot=delta_joint(layout, numbers))[real]
+            states = frozen.backbone(inputs, slot=delta_joint(layout, numbers, frozen.basis))[real]
             loss = torch.nn.functional.cross_entropy(frozen.logits(states), targets[real], reduction="sum")
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

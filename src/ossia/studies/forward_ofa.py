@@ -3,7 +3,7 @@
 For each run (the seeds of the study) and each share of the blocks' cost that a device can afford the rows are
 
     uniform depth                  the base itself, its first blocks
-    lookup table                   the base itself; blocks dropped one by one, the one whose loss validation minds least first
+    lookup table                   the base itself; of all structures that fit the budget the likeliest on validation
     own payload                    Forward-OFA
     another user's … · average user's payload      the same answers for the wrong person, or for the mean profile
     lookup table, own weights      the table's structure, weights generated for it
@@ -16,9 +16,10 @@ at all (epochs, the table, steps and step size of fine-tuning) the fifth of the 
 row is written down when it is judged, each variant when it is trained, so that an interrupted study goes on.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 
 import msgspec
@@ -29,7 +30,8 @@ from msgspec import Struct
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ossia.adaptation import Base
+from ossia.adaptation import Base, CostTable
+from ossia.adaptation.prices import block_latency
 from ossia.data import Dataset
 from ossia.errors import UsageError
 from ossia.evaluation.controls import another_user
@@ -50,6 +52,8 @@ from ossia.training.personalizer_events import choose_events
 
 FINE_TUNED = "fine-tuned on the device"
 FINE_TUNED_USERS = 1_000
+FEW = 6
+"""Gates whose structures are all tried for the lookup table: 64."""
 
 
 class Spent(Struct, frozen=True):
@@ -58,10 +62,14 @@ class Spent(Struct, frozen=True):
     Attributes:
         share: of the cost of all blocks, mean over events.
         structures: how many different ones there are.
+        kept: how often each block runs, by gate.
+        latency_us: of a ranking, without its rows; None where nobody has measured.
     """
 
     share: float
     structures: int
+    kept: dict[str, float]
+    latency_us: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +83,7 @@ class Desk:
         learn: events that are learnt from.
         select: events that settings are chosen on.
         test: events that are reported.
+        prices: what each block costs where it runs; None: what it weighs.
     """
 
     folder: Path
@@ -83,9 +92,19 @@ class Desk:
     learn: Events
     select: Events
     test: Events
+    prices: CostTable | None = None
 
     @classmethod
-    def prepare(cls, data: Dataset, run: Path, folder: Path, recipe: GeneratorRecipe, *, cases: int | None = None) -> "Desk":
+    def prepare(
+        cls,
+        data: Dataset,
+        run: Path,
+        folder: Path,
+        recipe: GeneratorRecipe,
+        *,
+        cases: int | None = None,
+        prices: CostTable | None = None,
+    ) -> "Desk":
         """Publish a run, unless that is done, and compute profiles.
 
         Args:
@@ -94,6 +113,7 @@ class Desk:
             folder: where its part of the study goes.
             recipe: of every variant.
             cases: test events to draw, for a quick look; None: all.
+            prices: what each block costs where it runs; None: what it weighs.
 
         Returns:
             the desk.
@@ -106,12 +126,13 @@ class Desk:
         learn, select = (frozen.events(cases) for cases in choose_events(data, recipe))
         frozen = replace(frozen, temperature=fit_temperature(frozen, select))
         test = draw_cases(data.split().test, cases)
-        return cls(folder, recipe, frozen, learn, select, frozen.events(test))
+        return cls(folder, recipe, frozen, learn, select, frozen.events(test), prices)
 
     @cached_property
     def untrained(self) -> ForwardOfa:
         """Forward-OFA before it has learnt anything: it adds nothing to the base."""
-        made = make_generator(self.frozen.base, self.recipe)
+        base, prices = self.frozen.base, self.prices
+        made = make_generator(base, self.recipe, None if prices is None else block_latency(base, prices))
         assert isinstance(made, ForwardOfa), "the recipe's personalizer is forward-ofa"
         return made.eval()
 
@@ -145,21 +166,33 @@ class Desk:
             return VARIANTS[name](like.layout, like.gates, dim, costs=like.costs.tolist(), **sizes).eval()
 
     @cached_property
-    def table(self) -> list[Float[Tensor, " gates"]]:
-        """Structures from all blocks to none: each time the block goes without which validation's likelihood is highest."""
-        kept = torch.ones(len(self.untrained.gates))
-        found = [kept]
-        while kept.any():
-            fewer = [kept * (torch.arange(len(kept)) != gate) for gate in torch.nonzero(kept)[:, 0].tolist()]
-            judged = [
-                self.judge(self.untrained, self.select, self.select.profiles, kept=each).mean_likelihood for each in fewer
-            ]
-            kept = fewer[int(np.argmax(judged))]
-            found.append(kept)
-        return found
+    def table(self) -> dict[tuple[int, ...], float]:
+        """Structures, and validation's likelihood with the base's own weights: all of few gates, of many a sensible few."""
+        path, gates = self.folder / "table.json", len(self.untrained.gates)
+        if not path.exists():
+            tried = (
+                {kept: self._likelihood(kept) for kept in product((0, 1), repeat=gates)} if gates <= FEW else self._thin_out()
+            )
+            write_whole(path, msgspec.json.encode(list(tried.items())))
+        return dict(msgspec.json.decode(path.read_bytes(), type=list[tuple[tuple[int, ...], float]]))
+
+    def _thin_out(self) -> dict[tuple[int, ...], float]:
+        """Drop one block after another, each time the one that is missed least; and take the first blocks, of any number."""
+        kept = (1,) * len(self.untrained.gates)
+        tried = {first: self._likelihood(first) for first in (_first(count, len(kept)) for count in range(len(kept) + 1))}
+        while any(kept):
+            fewer = [(*kept[:gate], 0, *kept[gate + 1 :]) for gate, runs in enumerate(kept) if runs]
+            tried |= {each: self._likelihood(each) for each in fewer}
+            kept = max(fewer, key=lambda each: tried[each])
+        return tried
+
+    def _likelihood(self, kept: tuple[int, ...]) -> float:
+        """Judge a structure of the base on validation."""
+        structure = torch.tensor(kept, dtype=torch.float32)
+        return float(self.judge(self.untrained, self.select, self.select.profiles, kept=structure).mean_likelihood)
 
     def looked_up(self, share: float) -> Float[Tensor, " gates"]:
-        """Look up the structure for a budget: the first of the table that fits.
+        """Look up the structure for a budget: the likeliest on validation that fits.
 
         Args:
             share: of what all blocks cost together, what each device can afford.
@@ -167,7 +200,9 @@ class Desk:
         Returns:
             the structure.
         """
-        return next(kept for kept in self.table if float(kept @ self.untrained.costs) <= share + 1e-6)
+        structures = {kept: torch.tensor(kept, dtype=torch.float32) for kept in self.table}
+        fit = [kept for kept, each in structures.items() if float(each @ self.untrained.costs) <= share + 1e-6]
+        return structures[max(fit, key=lambda kept: self.table[kept])]
 
     def judge(
         self,
@@ -199,18 +234,27 @@ class Desk:
         return self.frozen.judge_states(events, states)
 
     @torch.no_grad()
-    def spent(self, network: ForwardOfa, share: float) -> Spent:
+    def spent(self, network: ForwardOfa, share: float, kept: Float[Tensor, " gates"] | None = None) -> Spent:
         """Say what a network's structures cost on test events.
 
         Args:
             network: whose.
             share: of what all blocks cost together, what each device can afford.
+            kept: a structure for everybody; None: the network's own choice.
 
         Returns:
-            its share of the cost, and how many there are.
+            its share of the cost, how many there are, and which blocks run.
         """
-        kept = network.choose(self.test.profiles, torch.full((len(self.test),), share))
-        return Spent(float((kept @ network.costs).mean()), len(torch.unique(kept, dim=0)))
+        runs = network.choose(self.test.profiles, torch.full((len(self.test),), share)) if kept is None else kept[None]
+        often = dict(zip(network.gates, runs.mean(dim=0).tolist(), strict=True))
+        spent = float((runs @ network.costs).mean())
+        return Spent(spent, len(torch.unique(runs, dim=0)), often, self._latency(spent))
+
+    def _latency(self, share: float) -> float | None:
+        """Say how many microseconds a share of all blocks is, and what a ranking costs besides."""
+        if self.prices is None:
+            return None
+        return self.prices.fixed_us + share * sum(block_latency(self.frozen.base, self.prices).values())
 
     def _train(self, network: ForwardOfa) -> dict[str, Tensor]:
         """Train a variant and return the weights of its best epoch on validation."""
@@ -241,6 +285,11 @@ class Desk:
             return objective(frozen, recipe, batch, states, kept @ network.costs)
 
         return loss
+
+
+def _first(count: int, gates: int) -> tuple[int, ...]:
+    """Keep the first blocks."""
+    return (1,) * count + (0,) * (gates - count)
 
 
 def run(
@@ -274,6 +323,8 @@ def study(
     recipe: GeneratorRecipe,
     *,
     cases: int | None = None,
+    variants: Sequence[str] = tuple(VARIANTS),
+    prices: CostTable | None = None,
 ) -> Iterator[Done]:
     """Judge every row of every run at every share, or those that are missing; iterate to watch.
 
@@ -284,12 +335,15 @@ def study(
         folder: where everything goes.
         recipe: of every variant; its personalizer is `forward-ofa`.
         cases: test events to draw, for a quick look; None: all.
+        variants: what to train, of `VARIANTS`; gradients and fine-tuning are measured where all of them are.
+        prices: what each block costs where it runs; None: what it weighs.
 
     Yields:
         each row, when it is written down.
 
     Raises:
-        UsageError: two runs of one name, none, a share out of range, or other settings than the study began with.
+        UsageError: two runs of one name, none, a share out of range, an unknown variant, or other settings than the study
+            began with.
         ArtifactError: a run was trained on other data.
     """
     names = [run.resolve().name for run in runs]
@@ -297,30 +351,34 @@ def study(
         raise UsageError(f"study: expected runs in folders of different names, got {', '.join(names) or 'none'}")
     if wrong := [share for share in shares if not 0 <= share <= 1]:
         raise UsageError(f"study: expected shares of 0 … 1, got {wrong[0]:g}")
-    _keep_settings(folder / "study.json", recipe.resolve(), cases)
+    if unknown := sorted(set(variants) - set(VARIANTS)):
+        raise UsageError(f"study: expected variants among {', '.join(VARIANTS)}, got {unknown[0]!r}")
+    _keep_settings(folder / "study.json", {"recipe": recipe.resolve(), "cases": cases, "prices": prices})
     for name, path in zip(names, runs, strict=True):
-        desk = Desk.prepare(data, path, folder / name, recipe.resolve(), cases=cases)
-        for place, make in _rows(desk, shares):
+        desk = Desk.prepare(data, path, folder / name, recipe.resolve(), cases=cases, prices=prices)
+        for place, make in _rows(desk, shares, variants):
             if not place.exists():
                 make(place)
                 yield Done(name, place.parent.name, place.stem)
 
 
-def _keep_settings(path: Path, recipe: GeneratorRecipe, cases: int | None) -> None:
+def _keep_settings(path: Path, made_with: Mapping[str, object]) -> None:
     """Write down what the rows were made with, or refuse to mix them with others."""
-    settings = msgspec.json.encode({"recipe": recipe, "cases": cases})
+    settings = msgspec.json.encode(made_with)
     if path.exists() and path.read_bytes() != settings:
         raise UsageError(f"{path}: expected the settings that this study began with, got others; choose another folder")
     write_whole(path, settings)
 
 
-def _rows(desk: Desk, shares: Sequence[float]) -> Iterator[tuple[Path, Callable[[Path], None]]]:
+def _rows(desk: Desk, shares: Sequence[float], variants: Sequence[str]) -> Iterator[tuple[Path, Callable[[Path], None]]]:
     """Name every file of a run's results, and say how it is made. Cheap ones first: what is expensive comes last."""
     for share in shares:
         place = desk.folder / "rows" / f"{share:g}"
         yield place / "uniform depth.npz", partial(_judge, desk, "without controller", share, trained=False)
+        yield place / "uniform depth.json", partial(_write_spent, desk, "without controller", share, trained=False)
         yield place / "lookup table.npz", partial(_judge_table, desk, "own payload", share, trained=False)
-    for name in VARIANTS:
+        yield place / "lookup table.json", partial(_write_looked_up, desk, share)
+    for name in variants:
         for share in shares:
             place = desk.folder / "rows" / f"{share:g}"
             yield place / f"{name}.npz", partial(_judge, desk, name, share)
@@ -329,8 +387,9 @@ def _rows(desk: Desk, shares: Sequence[float]) -> Iterator[tuple[Path, Callable[
                 yield place / "another user's payload.npz", partial(_judge, desk, name, share, whose="another")
                 yield place / "average user's payload.npz", partial(_judge, desk, name, share, whose="average")
                 yield place / "lookup table, own weights.npz", partial(_judge_table, desk, name, share)
-    yield desk.folder / "conflict.json", partial(_write_conflict, desk)
-    yield desk.folder / "rows" / "1" / f"{FINE_TUNED}.npz", partial(_judge_fine_tuned, desk)
+    if set(variants) == set(VARIANTS):
+        yield desk.folder / "conflict.json", partial(_write_conflict, desk)
+        yield desk.folder / "rows" / "1" / f"{FINE_TUNED}.npz", partial(_judge_fine_tuned, desk)
 
 
 def _judge(desk: Desk, name: str, share: float, path: Path, *, trained: bool = True, whose: str = "own") -> None:
@@ -351,9 +410,14 @@ def _judge_table(desk: Desk, name: str, share: float, path: Path, *, trained: bo
     write_row(path, desk.judge(network, desk.test, desk.test.profiles, kept=desk.looked_up(share)))
 
 
-def _write_spent(desk: Desk, name: str, share: float, path: Path) -> None:
+def _write_spent(desk: Desk, name: str, share: float, path: Path, *, trained: bool = True) -> None:
     """Write down what a variant's structures cost."""
-    write_whole(path, msgspec.json.encode(desk.spent(desk.trained(name), share)))
+    write_whole(path, msgspec.json.encode(desk.spent(desk.trained(name) if trained else desk.make(name), share)))
+
+
+def _write_looked_up(desk: Desk, share: float, path: Path) -> None:
+    """Write down what the table's structure costs."""
+    write_whole(path, msgspec.json.encode(desk.spent(desk.untrained, share, desk.looked_up(share))))
 
 
 def _write_conflict(desk: Desk, path: Path) -> None:

@@ -73,7 +73,8 @@ def conclude(data: Dataset, folder: Path, runs: Sequence[str], share: float, *, 
         UsageError: there are no rows.
     """
     places = [folder / run / "rows" / f"{share:g}" for run in runs]
-    names = [path.stem for path in sorted(places[0].glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)]
+    made = sorted(places[0].glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
+    names = [path.stem for path in made if all((place / path.name).exists() for place in places)]
     if OWN not in names:
         raise UsageError(f"{places[0]}: expected judged rows, found none")
     judged = {name: [read_row(place / f"{name}.npz") for place in places] for name in names}
@@ -146,8 +147,11 @@ def _spent(places: Sequence[Path]) -> dict[str, Spent]:
     """Average what structures cost over the runs."""
     found = {}
     for path in sorted(places[0].glob("*.json")):
-        each = [msgspec.json.decode((place / path.name).read_bytes(), type=Spent) for place in places]
-        found[path.stem] = Spent(float(np.mean([one.share for one in each])), max(one.structures for one in each))
+        each = [msgspec.json.decode(p.read_bytes(), type=Spent) for place in places if (p := place / path.name).exists()]
+        kept = {gate: float(np.mean([one.kept[gate] for one in each])) for gate in each[0].kept}
+        latency = None if each[0].latency_us is None else float(np.mean([one.latency_us for one in each]))
+        share, structures = float(np.mean([one.share for one in each])), max(one.structures for one in each)
+        found[path.stem] = Spent(share, structures, kept, latency)
     return found
 
 

@@ -259,6 +259,9 @@ def _begin(material: _Material, recipe: BackboneRecipe) -> Backbone:
         model.load_state_dict(material.start.backbone.state_dict())
     if material.side:
         start_rows(model.items.weight, material.item_ids, material.side)
+    if recipe.moving == "items":
+        model.requires_grad_(False)
+        model.items.requires_grad_(True)
     return model.to(recipe.device)
 
 

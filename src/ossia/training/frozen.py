@@ -10,14 +10,16 @@ a nat, the ranking stays what it was. With T, what it gains is order.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from ossia.adaptation import Adaptation, Base, apply, make_profile
 from ossia.backbones import Backbone
+from ossia.backbones.backbone import SlotJoint, plain
 from ossia.backbones.published import from_weights
 from ossia.backbones.ranker import encode, pad_left
 from ossia.data import Cases, Histories
@@ -27,6 +29,7 @@ from ossia.training.batches import group_by_size
 TEMPERATURES = np.geomspace(0.5, 8.0, 33)
 TEMPERATURE_EVENTS = 2_000
 CHUNK = 256
+TINY = 1e-30
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,12 +128,14 @@ class FrozenBase:
         backbone: its twin at 8 bits.
         weights: each slot at the alphabet's widths above 0.
         temperature: T of the next item's softmax.
+        activations: bits of what every slot reads; None: float32.
     """
 
     base: Base
     backbone: Backbone
     weights: Mapping[str, Tensor]
     temperature: float = 1.0
+    activations: int | None = None
 
     @classmethod
     def load(cls, base: Base, alphabet: tuple[int, ...], device: torch.device) -> "FrozenBase":
@@ -146,6 +151,15 @@ class FrozenBase:
         """
         weights = {name: stacked.to(device) for name, stacked in weights_at(base, alphabet).items()}
         return cls(base, from_weights(apply(base, Adaptation())).to(device), weights)
+
+    @cached_property
+    def basis(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """The directions of each slot, left and right, in float32; none without a basis."""
+        device = self.vectors.device
+        return {
+            name: (torch.from_numpy(each.left).float().to(device), torch.from_numpy(each.right).float().to(device))
+            for name, each in self.base.basis.items()
+        }
 
     @property
     def vectors(self) -> Float[Tensor, "items dim"]:
@@ -164,9 +178,8 @@ class FrozenBase:
         Returns:
             one state per user.
         """
-        if steps is None:
-            return self.backbone(histories)[:, -1]
-        return self.backbone(histories, slot=relaxed_slot(self.weights, steps))[:, -1]
+        slot = plain if steps is None else relaxed_slot(self.weights, steps)
+        return self.backbone(histories, slot=coarsely(slot, self.activations) if self.activations else slot)[:, -1]
 
     def logits(self, states: Float[Tensor, "users dim"]) -> Float[Tensor, "users items"]:
         """Score the catalog so that a softmax of it is calibrated.
@@ -243,6 +256,33 @@ class FrozenBase:
             target = _of_targets(logits, batch.targets)
             ranks[rows] = logits.shape[1] - (logits < target[:, None]).sum(dim=1).cpu().numpy()
         return Judged(likelihood, ranks)
+
+
+def coarsely(slot: SlotJoint, bits: int) -> SlotJoint:
+    """Round what a slot reads, event by event, onto a symmetric grid of its own, as an integer engine does with 8 bits.
+
+        x̂ = s round(x / s),     s = max |x| / (2^(bits−1) − 1)
+
+    Args:
+        slot: how weights are applied.
+        bits: of an activation.
+
+    Returns:
+        the same on rounded activations.
+
+    Example:
+        >>> layer = nn.Linear(2, 2, bias=False)
+        >>> nn.init.eye_(layer.weight).requires_grad_(False)[0].tolist()
+        [1.0, 0.0]
+        >>> coarsely(plain, 2)("layer", layer, torch.tensor([[[4.0, -1.0]]])).tolist()
+        [[[4.0, 0.0]]]
+    """
+
+    def rounded(name: str, linear: nn.Linear, x: Tensor) -> Tensor:
+        step = (x.abs().amax(dim=-1, keepdim=True) / (2 ** (bits - 1) - 1)).clamp_min(TINY)
+        return slot(name, linear, (x / step).round() * step)
+
+    return rounded
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ each epoch three answers are compared on cases that nothing learnt from: the use
 profile for everybody. The course is that of every personalizer (`course.py`).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 import torch
 from jaxtyping import Float
+from msgspec import UNSET
 from torch import Tensor
 
 from ossia.adaptation import Base
@@ -27,6 +28,7 @@ from ossia.adaptation.delta_layout import DeltaLayout
 from ossia.adaptation.manifests import tensor_bytes, write_files, write_manifest
 from ossia.adaptation.personalizer_manifest import CONSTANT, HISTORY, Generated, PersonalizerManifest, personalizer_folder
 from ossia.data import Cases, Dataset
+from ossia.errors import UsageError
 from ossia.evaluation import ndcg_at_k
 from ossia.evaluation.controls import another_user
 from ossia.files import folder_whole
@@ -153,31 +155,47 @@ class GeneratorCourse(Course):
                 versions=versions(),
                 validation=figures(self.frozen, self.select, max(epochs, key=lambda epoch: epoch.own)),
                 files=write_files(fresh, {**graphs, CONSTANT: constant, HISTORY: history}),
-                generated=Generated(tuple(slot.name for slot in layout.slots), layout.rank, generator.structured),
+                generated=Generated(
+                    tuple(slot.name for slot in layout.slots), layout.rank, generator.structured, layout.coordinates
+                ),
             )
             write_manifest(fresh / "manifest.json", manifest)
         return folder
 
 
-def make_generator(base: Base, recipe: GeneratorRecipe) -> AbstractGenerator:
+def make_generator(base: Base, recipe: GeneratorRecipe, prices: Mapping[str, float] | None = None) -> AbstractGenerator:
     """Make a recipe's generator with its first weights, on the CPU.
 
     Args:
         base: the base that it is for.
         recipe: its shape and seed.
+        prices: what each block costs, by gate; None: as many as it has weights.
 
     Returns:
         the module; equal recipes give equal weights.
 
     Raises:
-        UsageError: the base has no such slot.
+        UsageError: the base has no such slot, or no basis where coordinates are asked for.
     """
     kind, slots = GENERATORS[recipe.personalizer], base.manifest.slots
-    layout = DeltaLayout.of(slots, kind.own_slots(slots) if recipe.slots is None else recipe.slots, recipe.rank)
+    names = kind.own_slots(slots) if recipe.slots is None else recipe.slots
+    layout = DeltaLayout.of(slots, names, _rank(base, recipe), coordinates=recipe.coordinates)
     settings = {name: getattr(recipe, name) for name in kind.settings}
-    costs = [float(sum(slot.channels * slot.inputs for slot in slots if slot.gate == gate)) for gate in base.manifest.gates]
+    weights = {
+        gate: float(sum(slot.channels * slot.inputs for slot in slots if slot.gate == gate)) for gate in base.manifest.gates
+    }
+    costs = [(weights if prices is None else prices)[gate] for gate in base.manifest.gates]
     with seeded((recipe.seed, 1), torch.device("cpu")):
         return kind(layout, base.manifest.gates, base.manifest.shape["dim"], costs=costs, **settings)
+
+
+def _rank(base: Base, recipe: GeneratorRecipe) -> int:
+    """Say the rank of every delta: of coordinates the base decides."""
+    if not recipe.coordinates:
+        return recipe.rank
+    if base.manifest.basis is UNSET:
+        raise UsageError("coordinates: expected a base that was published with --basis, got one without")
+    return int(base.manifest.basis)
 
 
 def weights_loss(frozen: FrozenBase, recipe: GeneratorRecipe, epoch: int) -> GeneratorLoss:
@@ -246,7 +264,7 @@ def generated_states(
     Returns:
         present user states.
     """
-    slot, gate = delta_joint(generator.layout, numbers), gate_joint(generator.gates, kept)
+    slot, gate = delta_joint(generator.layout, numbers, frozen.basis), gate_joint(generator.gates, kept)
     states: Tensor = frozen.backbone(batch.histories, slot=slot, gate=gate)
     return states[:, -1]
 

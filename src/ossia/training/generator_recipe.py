@@ -17,6 +17,7 @@ class GeneratorRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         name: the folder below `BASE/personalizers`; None: the personalizer's own name.
         slots: which slots have a delta; None: those that the method chooses.
         rank: of every delta; 0: dense.
+        coordinates: whether deltas are coordinates in the basis that the base was published with; the rank is then its.
         hidden: inner width of the mapper.
         latent: length of z, what a user is like.
         decoders: DUET's decoders: `trained`, or `frozen` as in its public code.
@@ -42,6 +43,7 @@ class GeneratorRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")] | None = None
     slots: tuple[str, ...] | None = None
     rank: Annotated[int, Meta(ge=0, le=255)] = 1
+    coordinates: bool = False
     hidden: Size = 128
     latent: Size = 32
     decoders: Literal["trained", "frozen"] = "trained"

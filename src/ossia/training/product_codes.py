@@ -5,6 +5,13 @@ states. So vectors are multiplied by Σ^{1/2} before the codebooks are fitted, a
 anisotropic quantization, Guo et al., ICML 2020, which weighs the direction of each vector instead); and directions are dealt
 out to the parts so that each gets a like share of the variance (parametric optimized product codes, Ge et al., CVPR 2013).
 
+A mean over all rows spends most of its care on rows that nobody is shown. So codewords and rotation then learn, by gradient, to
+order rows as the table itself does; codes stay. With p and p̂ the softmax over rows of s · E / τ and of the coarse scores,
+
+    loss = KL(p ‖ p̂), mean over user states          rows near the top of somebody's list are those that count
+
+No next item is looked at: who learns from the few that there are learns them by heart (docs/chord.md has both).
+
 k-means is Lloyd's with a fixed number of rounds. Libraries do it better and faster (faiss), and may, as long as what comes out
 is codes and codebooks.
 """
@@ -18,6 +25,9 @@ from ossia.adaptation.tail import WORDS, Tail
 from ossia.errors import UsageError
 
 ROUNDS = 12
+STEPS, STATES, ROWS = 300, 192, 16_384
+LR, TURN, TEMPERATURE = 3e-2, 0.3, 0.25
+"""Of learning to order rows: steps; states and rows of each; Adam's step size and τ, in the spread of what they are of."""
 
 
 @torch.no_grad()
@@ -52,6 +62,53 @@ def fit_product_codes(
     fitted = [_k_means(part, generator) for part in torch.split(rotated, dim // parts, dim=1)]
     codes = torch.stack([assigned for _, assigned in fitted], dim=1).to(torch.uint8)
     return Tail(codes.numpy(), torch.stack([book for book, _ in fitted]).half().numpy(), (inverse @ turn).half().numpy())
+
+
+@torch.enable_grad()
+def learn_order(
+    tail: Tail,
+    vectors: Float[Tensor, "rows dim"],
+    states: Float[Tensor, "users dim"],
+    *,
+    steps: int = STEPS,
+    temperature: float = TEMPERATURE,
+    seed: int = 0,
+) -> Tail:
+    """Move codewords and rotation until coarse scores order rows as the table does; codes stay as they are.
+
+    Args:
+        tail: fitted to the table.
+        vectors: the table's rows.
+        states: of many users, whose orders count.
+        steps: of Adam.
+        temperature: τ, in standard deviations of a state's scores over rows.
+        seed: of the states and rows of each step.
+
+    Returns:
+        a tail of as many bytes.
+    """
+    codes = torch.from_numpy(tail.codes.astype(np.int64))
+    words, turn = (torch.from_numpy(each.astype(np.float32)).requires_grad_() for each in (tail.codewords, tail.rotation))
+    generator = torch.Generator().manual_seed(seed)
+    tau = temperature * float((states[:1024] @ vectors[_draw_rows(len(vectors), generator)].T).std(dim=1).mean())
+    rates = [LR * float(words.detach().std()), LR * TURN * float(turn.detach().std())]
+    optimizer = torch.optim.Adam([{"params": [each], "lr": rate} for each, rate in zip((words, turn), rates, strict=True)])
+    for step in range(steps):
+        some, rows = states[torch.randint(len(states), (STATES,), generator=generator)], _draw_rows(len(vectors), generator)
+        coarse = torch.cat([book[mine] for book, mine in zip(words, codes[rows].T, strict=True)], dim=1)
+        wanted = (some @ vectors[rows].T / tau).softmax(dim=1)
+        loss = -(wanted * ((some @ turn) @ coarse.T / tau).log_softmax(dim=1)).sum(dim=1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * (1 - (step + 1) / (steps + 1))
+    return Tail(tail.codes, words.detach().half().numpy(), turn.detach().half().numpy())
+
+
+def _draw_rows(count: int, generator: torch.Generator) -> Int[Tensor, " drawn"]:
+    """Draw the rows of a step: all of them, or some of a large table."""
+    return torch.arange(count) if count <= ROWS else torch.randperm(count, generator=generator)[:ROWS]
 
 
 def deal(variance: Float[np.ndarray, " dim"], parts: int) -> list[int]:

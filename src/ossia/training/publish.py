@@ -12,20 +12,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ossia.adaptation import Base, write_base
+from ossia.adaptation import Base, singular_basis, write_base
+from ossia.adaptation.tail import Tail
 from ossia.backbones import Backbone
 from ossia.backbones.ranker import encode
 from ossia.data import Dataset, Histories, item_counts, with_validation
-from ossia.errors import ArtifactError
-from ossia.training.product_codes import fit_product_codes
+from ossia.errors import ArtifactError, UsageError
+from ossia.training.product_codes import fit_product_codes, learn_order
 from ossia.training.run import load_run
 
 CLIP_PERCENTILE = 99.9
 CHUNK = 512
+MAX_DIRECTIONS = 255
 ITEMS = "items.weight"
 
 
-def publish(run: Path | str, data: Dataset, out: Path | str, *, tail: int = 0) -> Base:
+def publish(run: Path | str, data: Dataset, out: Path | str, *, tail: int = 0, basis: int = 0) -> Base:
     """Publish a run's best weights as a base with its item table.
 
     Args:
@@ -33,14 +35,17 @@ def publish(run: Path | str, data: Dataset, out: Path | str, *, tail: int = 0) -
         data: what it was trained on: item ids, titles, popularity.
         out: the base's folder, new or empty.
         tail: bytes a row of the table's coarse tail, by which a device ranks what it does not hold; 0: none.
+        basis: directions of each slot for deltas that are coordinates; 0: none.
 
     Returns:
         the base, as loaded back from the disk.
 
     Raises:
         ArtifactError: the run is damaged or has no weights yet, or was trained on other data.
-        UsageError: `out` is not empty, or the bytes of the tail do not divide the width.
+        UsageError: `out` is not empty, the bytes of the tail do not divide the width, or more than 255 directions.
     """
+    if basis > MAX_DIRECTIONS:
+        raise UsageError(f"basis: expected at most {MAX_DIRECTIONS} directions, got {basis}")
     trained = load_run(run)
     if trained.data_hash != data.hash:
         raise ArtifactError(f"{run}: expected a run on data {data.hash[:12]}…, got one on {trained.data_hash[:12]}…")
@@ -60,8 +65,16 @@ def publish(run: Path | str, data: Dataset, out: Path | str, *, tail: int = 0) -
         item_ids=data.item_ids,
         titles=data.titles,
         item_counts=item_counts(train, data.items).astype(np.float32),
-        tail=fit_product_codes(torch.from_numpy(weights[ITEMS]), states, tail) if tail else None,
+        tail=_fit_tail(torch.from_numpy(weights[ITEMS]), states, tail) if tail else None,
+        basis={slot.name: singular_basis(weights[f"{slot.name}.weight"], basis) for slot in backbone.slots()}
+        if basis
+        else None,
     )
+
+
+def _fit_tail(vectors: Float[Tensor, "rows dim"], states: Float[Tensor, "users dim"], parts: int) -> Tail:
+    """Fit product codes to the table, and let them learn its order."""
+    return learn_order(fit_product_codes(vectors, states, parts), vectors, states)
 
 
 def user_states(backbone: Backbone, histories: Histories) -> Float[Tensor, "users dim"]:

@@ -109,6 +109,8 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         item_vectors: SHA-256 of the file of side vectors that item rows begin at; decided when training begins, empty without.
         start: SHA-256 of the weights that training begins at, those of another run; decided then, empty without.
         widths: how slices of fewer bits are trained along; None trains float32 alone.
+        moving: what training moves: everything, or the item table alone. Then the encoder stays as the seed drew it, or as the
+            run that training starts at left it.
     """
 
     backbone: Literal["sasrec", "caser", "gru4rec"] = "sasrec"
@@ -140,6 +142,7 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     item_vectors: str = ""
     start: str = ""
     widths: Widths | None = None
+    moving: Literal["everything", "items"] = "everything"
 
     def resolve(self, items: int) -> "BackboneRecipe":
         """Check every setting and decide what was left open.

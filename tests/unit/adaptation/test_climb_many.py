@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from ossia.adaptation import Base, Importance, allocate, costs
 from ossia.adaptation.allocate_codes import GAIN, CodeAllocator
-from ossia.adaptation.climb_many import EXACT_THINGS, Steps, climb_many
+from ossia.adaptation.climb_library import climb_compiled, library
+from ossia.adaptation.climb_many import EXACT_THINGS, Steps, climb_in_numpy, climb_many
 from ossia.errors import BudgetError
 from ossia.quantization.grid import plane_bytes
 from ossia.types import WIDTHS, Budget
@@ -101,3 +102,18 @@ def test_negative_zeros_and_no_importance_at_all_are_no_reason_to_spend_nothing(
     importance = np.array([np.full(100, -0.0), np.zeros(100)])
     rungs = climb_many(Steps.of(gain, price), importance, np.full(2, 1e9))
     assert (rungs == 2).all()
+
+
+@pytest.mark.skipif(library() is None, reason="there was no compiler")
+@given(st.integers(0, 100_000), st.integers(1, 300), st.integers(1, 3))
+def test_without_a_compiler_the_answers_are_the_same(seed: int, things: int, levels: int) -> None:
+    rng, loaded = np.random.default_rng(seed), library()
+    assert loaded is not None
+    price = np.cumsum(rng.choice([0, 1, 16, 32, 64, 1_000], (things, levels + 1)), axis=1)
+    steps = Steps.of(np.sort(rng.random(levels + 1)), price)
+    importance = (rng.exponential(size=(3, things)) ** rng.uniform(0, 8)).astype(np.float32)
+    if seed % 2:
+        importance = np.floor(2 * importance)  # many are equal, and many are zero
+    share = importance / np.maximum(importance.max(axis=1, keepdims=True), np.float32(1e-30))
+    slack = (rng.uniform(0, 1.1, 3) * (price[:, -1] - price[:, 0]).sum()).astype(np.int64)
+    np.testing.assert_array_equal(climb_compiled(loaded, steps, share, slack), climb_in_numpy(steps, share, slack))

@@ -44,9 +44,9 @@ def test_any_bytes_are_an_ask_in_one_spelling_or_refused(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("data", "complaint"),
     [
-        (encode_ask(ask())[:-1], "expected 64 bytes, got 63"),
+        (encode_ask(ask())[:-1], "expected 64 … 64 bytes, got 63"),
         (b"X" + encode_ask(ask())[1:], "OSSQ"),
-        (encode_ask(ask())[:5] + b"\2" + encode_ask(ask())[6:], "flags 0 or 1"),
+        (encode_ask(ask())[:5] + b"\2" + encode_ask(ask())[6:], "flags 0, 1 or 3"),
         (encode_ask(ask(candidates=MOST_CANDIDATES + 1)), "at most 1,000 candidates"),
         (encode_ask(ask())[:52] + b"\x80" + encode_ask(ask())[53:], "−127"),
     ],

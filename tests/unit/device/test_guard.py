@@ -107,6 +107,18 @@ def test_a_harmful_payload_is_dropped_on_arrival_and_its_sequence_stays_taken(ba
     assert (receipt.dropped, len(without.payloads)) == (False, 1)
 
 
+def test_with_a_harmful_payload_goes_the_harmful_one_behind_it(base: Base, fan: Session) -> None:
+    """What came to the front knew only the clicks of its own arrival: the simulator found it ranking on."""
+    young = open_session(base, history=fan.history[:4], allow_unsigned=True, guard=Guard())
+    for sequence in (7, 8):
+        young, receipt = young.receive(payload(base, harm(base), sequence), NOW)
+        assert not receipt.dropped
+    assert len(young.payloads) == 2
+    clicked = favorites(young, 3)
+    assert [len(each.evidence) for each in young.payloads] == [3, 3]
+    assert clicked.payloads == ()
+
+
 def test_a_harmless_payload_stays(base: Base, fan: Session) -> None:
     after, receipt = fan.receive(payload(base, Adaptation(), 7), NOW)
     assert (receipt.accepted, receipt.dropped) == (True, False)

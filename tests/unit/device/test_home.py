@@ -1,5 +1,6 @@
 """What a device keeps: old or new and never mixed, whatever is cut or fails; and gone when it is erased."""
 
+import hashlib
 from pathlib import Path
 from random import Random
 
@@ -8,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ossia.adaptation import Adaptation, Base, encode_payload
 from ossia.device.home import FILE, Home
-from ossia.device.kept import Exchange, Kept, KeptPayload, bytes_since, decode_kept, encode_kept, exchanges, new_kept
+from ossia.device.kept import HEAD, Exchange, Kept, KeptPayload, bytes_since, decode_kept, encode_kept, exchanges, new_kept
 from ossia.errors import ArtifactError
 from ossia.simulation.cuts import FOLDER, Verdict, cut_everywhere
 from ossia.simulation.disk import PowerCut, VirtualDisk
@@ -27,7 +29,7 @@ def lives(states: int) -> list[Kept]:
                 kept[-1],
                 history=(*kept[-1].history, f"{CANARY}-{number}")[-5:],
                 payloads=(KeptPayload(bytes([number % 256]) * 400), *kept[-1].payloads)[:2],
-                highest=number,
+                counts={0: number},
                 log=kept[-1].log + Exchange(number, "ask", 120).pack(),
             )
         )
@@ -116,3 +118,15 @@ def test_erasing_leaves_no_byte_of_the_history_in_the_folder(tmp_path: Path) -> 
     assert not any(CANARY.encode() in path.read_bytes() for path in tmp_path.iterdir())
     assert home.load() is None
     home.erase()  # twice is once
+
+
+def test_a_session_of_the_first_version_counts_on_under_the_key_of_its_newest_payload(base: Base) -> None:
+    kept = new_kept(bytes(range(32)))
+    data = encode_payload(base, Adaptation(), issued=0, expiry=9, sequence=7, key_id=5, sign=lambda _: bytes(64))
+    for payloads, key in (((KeptPayload(data),), 5), ((), 0)):
+        fields = msgspec.to_builtins(msgspec.structs.replace(kept, payloads=payloads), builtin_types=(bytes,))
+        del fields["counts"], fields["following"]
+        body = msgspec.msgpack.encode(fields | {"highest": 9})
+        found = decode_kept(HEAD.pack(b"OSSD", 1, hashlib.sha256(body).digest()) + body, "session")
+        assert (found.counts, found.highest) == ({key: 9}, 9)
+        assert decode_kept(encode_kept(found), "session") == found

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ossia.adaptation import Adaptation, Base, encode_payload
 from ossia.adaptation.enrolment import device_of, enrolment_message
+from ossia.adaptation.held_rows import decode_held, missing_rows
 from ossia.adaptation.request import Reply, decode_ask, encode_reply
 from ossia.device.exchange import NO_ANSWER, Answer, Request
 from ossia.device.kept import Exchange, Kept, exchanges, new_kept
@@ -157,9 +158,60 @@ def test_the_older_payload_takes_over_when_the_newer_runs_out_and_then_the_base(
 
 def test_rows_are_kept_if_the_payload_vouches_for_them_and_not_otherwise(base: Base, clicked: Resident) -> None:
     true = base.table.row_bytes(personal(base).rows)
+    wants = open_resident(clicked.kept, base, ROWS)
     for rows, kept in ((true, true), (true[:-1] + b"!", b""), (b"", b"")):
-        after = settle(clicked, served(base, clicked.kept, 5, rows=rows))
+        after = settle(wants, served(base, clicked.kept, 5, rows=rows))
         assert [each.rows for each in after.kept.payloads] == [kept]
+        assert after.rank(None, 3, NOW).by == "payload 5"
+    assert settle(clicked, served(base, clicked.kept, 5, rows=b"unasked")).kept.payloads[0].rows == b""
+
+
+ROWS = replace(SETTINGS, rows=True)
+
+
+def test_a_refresh_says_what_is_here_and_is_sent_what_is_not(base: Base, clicked: Resident) -> None:
+    old, new_ = personal(base, 0).rows, personal(base, 1).rows
+    wants = open_resident(clicked.kept, base, ROWS)
+    first = settle(wants, served(base, clicked.kept, 5, rows=base.table.row_bytes(old))).observe("item-9")
+    resident, request = asked(first)
+    held = decode_held(decode_ask(request.body, 8).held, len(base.table))
+    assert np.array_equal(held, old)  # what the service itself has named, and nothing else
+    sent = missing_rows(base.table, new_, held)
+    after, receipt = resident.answer(request, served(base, clicked.kept, 6, seed=1, rows=sent), NOW, Random(0))
+    assert (receipt.accepted, receipt.reason) == (True, "")
+    assert after.kept.payloads[0].rows == base.table.row_bytes(new_)
+    assert 0 < len(sent) < 0.7 * len(base.table.row_bytes(new_))
+    again = open_resident(after.kept, base, ROWS).observe("item-8")
+    assert np.array_equal(decode_held(decode_ask(asked(again)[1].body, 8).held, 40), new_)
+
+
+@pytest.mark.parametrize("lie", ["a byte changed", "nothing", "everything", "a byte too much", "rows of another payload"])
+def test_rows_that_do_not_come_out_right_are_asked_for_again_all_of_them_and_not_at_once(
+    base: Base, clicked: Resident, lie: str
+) -> None:
+    old, new_ = personal(base, 0).rows, personal(base, 1).rows
+    first = settle(open_resident(clicked.kept, base, ROWS), served(base, clicked.kept, 5, rows=base.table.row_bytes(old)))
+    resident, request = asked(first.observe("item-9"))
+    sent = missing_rows(base.table, new_, old)
+    told = {
+        "a byte changed": bytes([sent[0] ^ 1]) + sent[1:],
+        "nothing": b"",
+        "everything": base.table.row_bytes(new_),
+        "a byte too much": sent + b"x",
+        "rows of another payload": missing_rows(base.table, personal(base, 2).rows, old),
+    }[lie]
+    after, receipt = resident.answer(request, served(base, clicked.kept, 6, seed=1, rows=told), NOW, Random(1))
+    assert (receipt.accepted, "asked for again" in receipt.reason) == (True, True)
+    assert (after.rank(None, 3, NOW).by, after.kept.payloads[0].rows) == ("payload 6", b"")
+    assert after.ask(NOW, Random(0)) is None
+    assert decode_ask(asked(after, after.kept.asking.not_before)[1].body, 8).held == b""
+
+
+def test_without_wanting_rows_nothing_is_said_of_them(base: Base, clicked: Resident) -> None:
+    rows = base.table.row_bytes(personal(base).rows)
+    first = settle(open_resident(clicked.kept, base, ROWS), served(base, clicked.kept, 5, rows=rows))
+    plain = open_resident(first.kept, base, SETTINGS).observe("item-9")
+    assert len(asked(plain)[1].body) == 52 + 8 + 4
 
 
 BAD = {

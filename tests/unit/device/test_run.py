@@ -16,11 +16,12 @@ from ossia.adaptation.enrolment import device_of
 from ossia.adaptation.request import Reply, encode_reply
 from ossia.device.client import exchange
 from ossia.device.exchange import NO_ANSWER, Request
+from ossia.device.following import News
 from ossia.device.home import FILE, Home, Keeper
 from ossia.device.kept import exchanges, new_kept
 from ossia.device.policy import always
 from ossia.device.resident import Settings, open_resident
-from ossia.device.run import Click, Device, End, Ranked
+from ossia.device.run import Came, Click, Device, End, Ranked
 from ossia.errors import UsageError
 from ossia.files import Disk
 
@@ -121,7 +122,7 @@ def live(lives: Device, items: list[str], *, linger_s: float = 0.0) -> tuple[lis
 @pytest.mark.parametrize("behave", [silent, endless, dripping, broken, closing, babbling])
 def test_no_ranking_waits_for_a_service_whatever_it_does(base: Base, tmp_path: Path, serve, behave) -> None:
     lives = device(base, tmp_path)
-    lives.connect(serve(behave).url, base, deadline_s=10.0)
+    lives.connect(serve(behave).url, deadline_s=10.0)
     ranked, _ = live(lives, [f"item-{row}" for row in range(20)])
     alone = device(base, tmp_path / "alone")
     expected, _ = live(alone, [f"item-{row}" for row in range(20)])
@@ -152,7 +153,7 @@ def test_a_refusal_arrives_with_its_time_to_come_again(serve) -> None:
 @pytest.mark.parametrize("url", ["ftp://x", "nothing", "http://"])
 def test_an_address_that_is_none_is_refused(base: Base, tmp_path: Path, url: str) -> None:
     with pytest.raises(UsageError, match="url: expected"):
-        device(base, tmp_path).connect(url, base)
+        device(base, tmp_path).connect(url)
 
 
 def friendly(base: Base):
@@ -176,7 +177,7 @@ def friendly(base: Base):
 def test_a_device_enrolls_asks_and_ranks_with_what_it_got_and_no_item_leaves_it(base: Base, tmp_path: Path, serve) -> None:
     service = serve(friendly(base))
     lives = device(base, tmp_path)
-    lives.connect(service.url, base)
+    lives.connect(service.url)
     items = [f"item-{row}" for row in (4, 17, 30, 9)]
     _, told = live(lives, items, linger_s=20.0)
     assert [receipt.accepted for receipt in told] == [True, True]
@@ -207,10 +208,44 @@ def test_on_a_full_disk_rankings_go_on_and_nothing_leaves_that_the_log_could_not
     service, disk = serve(friendly(base)), Full()
     disk.full = True
     lives = Device(Keeper(Home(tmp_path, disk), open_resident(new_kept(SECRET), base, SETTINGS)), top=5)
-    lives.connect(service.url, base)
+    lives.connect(service.url)
     ranked, told = live(lives, ["item-4", "item-17"])
     assert [each.fault for each in ranked] == ["No space left on device"] * 2
     assert all(len(each.shown.ids) == 5 for each in ranked)
     assert told
     assert set(told) == {"not asked, for the disk refused the log: No space left on device"}
     assert (lives.resident.kept.history, bytes(service.heard)) == ((), b"")
+
+
+def test_clicks_are_answered_while_a_release_comes_and_the_next_one_by_its_base(base: Base, make_base, tmp_path: Path) -> None:
+    other, lives = make_base(seed=1), device(base, tmp_path)
+    asked: list[int] = []
+
+    class Slow:
+        def fetch(self, held: int) -> None:
+            asked.append(held)
+
+    lives.follow(Slow())
+    during, _ = live(lives, ["item-4", "item-17"])
+    alone, _ = live(device(base, tmp_path / "alone"), ["item-4", "item-17"])
+    assert [each.shown for each in during] == [each.shown for each in alone]
+    assert asked == [0]  # release 0, which came with the app; and once, though there were two clicks
+    lives.events.put(Came(News(True, 1, other, received=9)))
+    ranked, told = live(lives, ["item-30"])
+    assert told == ["release 1 is in force"]
+    expected = open_resident(
+        msgspec.structs.replace(new_kept(SECRET), history=("item-4", "item-17", "item-30")), other, SETTINGS
+    )
+    assert ranked[0].shown == expected.rank(None, 5, int(time.time()))
+    again = open_resident(Home(tmp_path).load(), other, SETTINGS)
+    assert again.rank(None, 5, int(time.time())) == ranked[0].shown
+
+
+def test_a_release_that_the_disk_does_not_take_is_not_in_force(base: Base, make_base, tmp_path: Path) -> None:
+    disk = Full()
+    lives = Device(Keeper(Home(tmp_path, disk), open_resident(new_kept(SECRET), base, SETTINGS)), top=5)
+    disk.full = True
+    lives.events.put(Came(News(True, 1, make_base(seed=1))))
+    _, told = live(lives, [])
+    assert told == ["release not taken, for the disk refused it: No space left on device"]
+    assert (lives.resident.session.base, lives.resident.kept.following.release) == (base, 0)

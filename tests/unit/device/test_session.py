@@ -205,7 +205,7 @@ def test_an_expired_payload_still_counts_for_replays(base: Base) -> None:
 def test_after_a_restart_the_kept_bytes_are_received_again(base: Base) -> None:
     kept = payload(base)
     session, _ = open_mine(base).receive(kept, NOW)
-    again, receipt = open_mine(base, highest=session.highest - 1).receive(kept, NOW + 60)
+    again, receipt = open_mine(base, counts={0: session.highest - 1}).receive(kept, NOW + 60)
     assert receipt.accepted
     assert shown(again) == shown(session)
     assert not again.receive(payload(base, sequence=session.highest), NOW)[1].accepted

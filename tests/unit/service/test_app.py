@@ -5,6 +5,7 @@ import hashlib
 import json
 import time
 import warnings
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from hypothesis import strategies as st
 from service_client import Client, Response, beyond, binary, budget, enroll, profile, session_request
 
 from ossia.adaptation import Base, costs, decode_payload, make_profile
+from ossia.adaptation.held_rows import encode_held, join_rows, missing_rows
 from ossia.adaptation.keys import TrustedKeys
 from ossia.adaptation.request import Reply, decode_reply
 from ossia.device import open_session
 from ossia.device.ranking import top_k
+from ossia.errors import PayloadError
 from ossia.service.app import Service
 from ossia.service.serve import open_service
 from ossia.types import Budget
@@ -96,11 +99,54 @@ def test_many_ask_at_once_and_each_gets_the_bytes_that_it_would_get_alone(servic
     assert len({each.payload[80:-64] for each in together}) > 3
 
 
+def test_a_refresh_brings_the_rows_that_are_missing_and_no_others(service: Service, published: Base) -> None:
+    """Both ways of asking; and whoever claims what he does not hold finds out by the digest."""
+    client, _ = enroll(service)
+    first, second = (personal_rows(published, client, seed) for seed in (1, 2))
+    assert first.rows == published.table.row_bytes(first.codes)
+    held = encode_held(first.codes)
+    fresh = decode_reply(client.ask("POST", "/v1/payload", binary(published, 2, rows=True, held=held)).body)
+    assert fresh.rows == missing_rows(published.table, second.codes, first.codes)
+    assert len(fresh.rows) < len(second.rows)
+    widths = tuple(published.table.planes[name].shape[1] for name in ("plane2", "plane4", "plane8"))
+    assert join_rows(widths, second.codes, first.codes, first.rows, fresh.rows) == second.rows
+    with pytest.raises(PayloadError, match="rows: expected"):
+        join_rows(widths, second.codes, np.zeros_like(first.codes), b"", fresh.rows)
+    told = client.post("/v1/session", session_request(published) | {"held": held.hex()}).json
+    plain = client.post("/v1/session", session_request(published) | {"rows": True}).json
+    assert 0 < len(told["rows"]) < len(plain["rows"])
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a user's payload names, and the bytes of it."""
+
+    codes: np.ndarray
+    rows: bytes
+
+
+def personal_rows(base: Base, client: Client, seed: int) -> Rows:
+    reply = decode_reply(client.ask("POST", "/v1/payload", binary(base, seed, rows=True)).body)
+    return Rows(decode_payload(base, reply.payload, verify=lambda *_: None).adaptation.rows, reply.rows)
+
+
+def flagged(base: Base, flags: int) -> bytes:
+    return binary(base)[:5] + bytes([flags]) + binary(base)[6:]
+
+
+def holding(base: Base, lists: bytes) -> bytes:
+    return flagged(base, 3) + lists
+
+
 REFUSED = {
     "no token": ("", lambda base: binary(base), 401, "unauthorized"),
     "another's token": ("ab" * 36, lambda base: binary(base), 401, "unauthorized"),
     "cut": (None, lambda base: binary(base)[:-1], 400, "truncated"),
     "too long": (None, lambda base: binary(base) + b"\0", 413, "too_large"),
+    "longer than any lists of rows": (None, lambda base: holding(base, bytes(20_000)), 413, "too_large"),
+    "rows that the table does not have": (None, lambda base: holding(base, b"\x01\xff\x7f\0\0"), 400, "malformed"),
+    "rows that are no lists": (None, lambda base: holding(base, b"\x80"), 400, "malformed"),
+    "rows held, and none wanted": (None, lambda base: flagged(base, 2) + b"\0\0\0", 400, "malformed"),
     "other base": (None, lambda base: binary(base, base_id=bytes(16)), 409, "another_base"),
     "other table": (None, lambda base: binary(base, table_id=bytes(16)), 409, "another_table"),
     "a state beyond the clip": (None, lambda base: binary(base, profile=beyond(base)), 400, "malformed"),
@@ -133,7 +179,7 @@ def test_a_body_that_never_ends_is_not_waited_for(service: Service, monkeypatch:
     client, _ = enroll(service)
     for path in ("/v1/payload", "/v1/session"):
         assert asyncio.run(client.send("POST", path, b"{", hang=True)).status == 408
-    assert asyncio.run(client.send("POST", "/v1/payload", *[b"x" * 1000] * 9, hang=True)).status == 413
+    assert asyncio.run(client.send("POST", "/v1/payload", *[b"x" * 1000] * 19, hang=True)).status == 413
 
 
 @pytest.mark.parametrize(

@@ -50,14 +50,19 @@ def service(published: Base, repo: Path, tmp_path: Path):
 def test_a_device_updates_from_the_service_itself(service: Service, repo: Path, published: Base, tmp_path: Path) -> None:
     client = Client(service)
 
-    def mirror(path: str):
-        told = client.ask("GET", f"/v1/repository/{path}")
-        if told.status != 200:
+    def mirror(path: str, start: int = 0):
+        told = client.ask("GET", f"/v1/repository/{path}", **({"range": f"bytes={start}-"} if start else {}))
+        if told.status not in (200, 206):
             raise FileNotFoundError(path)
-        return iter([told.body])
+        fetched[path] = fetched.get(path, 0) + (breaks := path.endswith("plane8.safetensors") and not start)
+        return iter([told.body[: 100 if breaks else None]])
 
+    fetched: dict[str, int] = {}
     begin(tmp_path / "device", (repo / "metadata" / "1.root.json").read_bytes())
+    broken = [update(tmp_path / "device", [mirror], int(time.time())).refused[0].refusal for _ in range(2)]
+    assert broken == ["other_bytes"] * 2  # twice a file that ended after 100 bytes, and goes on there
     done = update(tmp_path / "device", [mirror], int(time.time()))
+    assert max(fetched.values()) == 1
     assert done.refused == ()
     assert Base.load(release_folder(tmp_path / "device", done.release)).id == published.id
     stamp, plane = (client.ask("GET", f"/v1/repository/{path}").headers["cache-control"] for path in (
@@ -232,7 +237,7 @@ def test_a_stateless_service_serves_and_keeps_nothing_of_anybody(published: Base
         service = open_service(published.path, tmp_path / "data", stateless=True, deadline_s=30.0)
         (client, device), (other, stranger) = enroll(service), enroll(service)
         verify = TrustedKeys.load(tmp_path / "data" / "keys" / "keys.json").verify
-        session = open_session(published, device, verify=verify, highest=max(told, default=0))
+        session = open_session(published, device, verify=verify, counts={0: max(told, default=0)})
         for _ in range(3):
             other.ask("POST", "/v1/payload", binary(published))
             reply = decode_reply(client.ask("POST", "/v1/payload", binary(published)).body)

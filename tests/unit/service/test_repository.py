@@ -1,6 +1,7 @@
 """Publishing releases: in stages, forward only, with the keys that it takes; and what another TUF client makes of it."""
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -103,9 +104,9 @@ def test_new_items_cost_a_table_and_payloads_for_the_old_one_go_on(scene: Scene,
     repository.publish_release(scene.repo, scene.keys, tmp_path / "longer", NOW, percent=100)
     asked: list[str] = []
 
-    def mirror(path: str):
+    def mirror(path: str, start: int = 0):
         asked.append(path)
-        return open_mirror(str(scene.repo))(path)
+        return open_mirror(str(scene.repo))(path, start)
 
     assert update(scene.device(), [mirror], NOW) == Updated(2, True)
     fetched = [path for path in asked if path.startswith("targets")]
@@ -123,17 +124,42 @@ def test_a_broken_download_goes_on_where_it_was(scene: Scene, base: Base) -> Non
     repository.publish_release(scene.repo, scene.keys, base.path, NOW, percent=100)
     asked: list[str] = []
 
-    def mirror(path: str):
+    def mirror(path: str, start: int = 0):
         asked.append(path)
         if path.startswith("targets") and len([each for each in asked if each.startswith("targets")]) % 4 == 0:
             raise ConnectionResetError("connection reset")
-        return open_mirror(str(scene.repo))(path)
+        return open_mirror(str(scene.repo))(path, start)
 
     done = [update(scene.device(), [mirror], NOW) for _ in range(6)]
     assert done[0].refused[0].refusal == "missing"
     assert done[-1].release == 1
     fetched = [path for path in asked if path.startswith("targets")]
     assert len(fetched) <= len(set(fetched)) + 5  # each file once, and again only those that broke off
+
+
+def test_a_line_that_breaks_costs_no_byte_twice_and_a_part_that_is_wrong_is_fetched_once_more(scene: Scene, base: Base) -> None:
+    repository.publish_release(scene.repo, scene.keys, base.path, NOW, percent=100)
+    honest, came = open_mirror(str(scene.repo)), Counter[str]()
+
+    def breaking(path: str, start: int = 0):
+        for chunk in honest(path, start):
+            for place in range(0, len(chunk), 50):
+                came[path] += len(chunk[place : place + 50])
+                yield chunk[place : place + 50]
+                if path.startswith("targets"):
+                    raise ConnectionResetError("connection reset")
+
+    def lying(path: str, start: int = 0):
+        return iter([b"x" * 60]) if path.endswith("plane8.safetensors") else honest(path, start)
+
+    while (done := update(scene.device(), [breaking], NOW)).refused:
+        assert {each.refusal for each in done.refused} == {"missing"}
+    sizes = {path: (scene.repo / path).stat().st_size for path in came if path.startswith("targets")}
+    assert sizes == {path: came[path] for path in sizes}
+    assert max(sizes.values()) > 500
+
+    assert update(scene.device("second"), [lying, honest], NOW).refused[0].refusal == "other_bytes"
+    assert Base.load(release_folder(scene.device("second"), 1)).id == base.id
 
 
 def test_a_revocation_reaches_devices_that_can_not_get_the_release(scene: Scene, base: Base, tmp_path: Path) -> None:

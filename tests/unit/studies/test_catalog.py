@@ -1,6 +1,7 @@
 """The study of the catalog counts every byte, and knows who is who: own rows help where users are predictable."""
 
-from itertools import pairwise
+from dataclasses import replace
+from itertools import pairwise, product
 from pathlib import Path
 
 import msgspec
@@ -8,13 +9,26 @@ import numpy as np
 import pytest
 import torch
 
+from ossia.adaptation.prices import fixed_table
 from ossia.data import Dataset, synthetic
 from ossia.evaluation import Provenance, ndcg_at_k
-from ossia.studies.catalog import Holding, Room, earlier, judge, read_holdings, row_bytes, rows_within, write_holdings
+from ossia.studies.catalog import (
+    SHARES,
+    Holding,
+    Room,
+    earlier,
+    judge,
+    ranks_of,
+    read_holdings,
+    row_bytes,
+    rows_within,
+    write_holdings,
+)
+from ossia.studies.catalog_mixed import MIXED, SPLITS, Split, choose_splits, judge_mixed, rows_of
 from ossia.studies.catalog_refresh import Refresh, choose, refreshes
 from ossia.studies.catalog_verdict import conclude, write_page
 from ossia.training import BackboneRecipe, train_backbone
-from ossia.training.product_codes import deal, fit_product_codes, k_means
+from ossia.training.product_codes import deal, fit_product_codes, k_means, learn_order
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +94,30 @@ def test_going_back_forgets_the_newest_events_and_keeps_the_first(data: Dataset)
         assert shorter.tolist() == history[: max(1, len(history) - 5)].tolist()
 
 
+def test_rows_at_mixed_widths_cost_no_more_than_rows_at_4_bits_and_all_at_4_are_own_rows(
+    room: Room, judged: dict[Holding, np.ndarray]
+) -> None:
+    base = room.material.frozen.base
+    for share, split in product((0.05, 0.1, 0.2), SPLITS):
+        rows = rows_of(base, share, split)
+        spent = sum(count * row_bytes(base, bits) for bits, count in rows.items()) + fixed_table(base, True)
+        assert spent <= share * len(base.table) * row_bytes(base, 8)
+        assert sum(rows.values()) <= len(base.table)
+    for holding, ranks in judge_mixed(room, dict.fromkeys(SHARES, Split(0.0, 0.0))):
+        assert np.array_equal(ranks, pick(judged, "own rows", holding.share, holding.stale))
+
+
+def test_the_split_of_bytes_is_chosen_on_validation_and_there_it_is_no_worse(room: Room) -> None:
+    splits = choose_splits(room)
+    assert set(splits) == set(SHARES)
+    validation = replace(room, cases=room.material.select.cases)
+    chosen, uniform = (
+        [ndcg_at_k(ranks, 10) for _, ranks in judge_mixed(validation, each)]
+        for each in (splits, dict.fromkeys(SHARES, Split(0.0, 0.0)))
+    )
+    assert np.mean(chosen) >= np.mean(uniform)
+
+
 def test_more_bytes_score_better_and_every_byte_is_counted() -> None:
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(600, 16, generator=generator)
@@ -94,6 +132,23 @@ def test_more_bytes_score_better_and_every_byte_is_counted() -> None:
     assert errors == sorted(errors, reverse=True)
     assert errors[0] < 0.5
     assert errors[-1] < 0.05
+
+
+@pytest.mark.parametrize("drawn", [600, 200])
+def test_codewords_that_learn_the_order_keep_their_bytes_and_put_the_first_rows_first(
+    monkeypatch: pytest.MonkeyPatch, drawn: int
+) -> None:
+    monkeypatch.setattr("ossia.training.product_codes.ROWS", drawn)
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(600, 16, generator=generator)
+    states = torch.randn(600, 16, generator=generator) @ torch.diag(torch.linspace(0.1, 3, 16))
+    tail = fit_product_codes(vectors, states[:300], 2)
+    learnt = learn_order(tail, vectors, states[:300], steps=200)
+    assert learnt.nbytes == tail.nbytes
+    assert np.array_equal(learnt.codes, tail.codes)
+    best, unseen = (states[300:] @ vectors.T).argmax(dim=1), states[300:].numpy()
+    before, after = (ndcg_at_k(ranks_of(torch.from_numpy(each.scores_of_all(unseen)), best), 10) for each in (tail, learnt))
+    assert after > before + 0.05
 
 
 def test_directions_are_dealt_so_that_parts_are_alike() -> None:
@@ -133,18 +188,24 @@ def test_a_row_stays_while_it_is_among_the_best_and_gives_way_after() -> None:
     assert choose(wants, None, 2, 3).nonzero()[:, 1].tolist() == [0, 1]
 
 
-def test_the_verdict_pools_runs_and_its_page_has_every_holding(judged: dict[Holding, np.ndarray], tmp_path: Path) -> None:
+def test_the_verdict_pools_runs_and_its_page_has_every_holding(
+    room: Room, judged: dict[Holding, np.ndarray], tmp_path: Path
+) -> None:
     for run in ("a", "b"):
         write_holdings(tmp_path / run / "catalog.npz", iter(judged.items()))
         kept = [Refresh(0.1, 2, sent, 1.0, 0.5) for sent in ([0.2] if run == "a" else [0.4])]
         (tmp_path / run / "refreshes.json").write_bytes(msgspec.json.encode(kept))
+        write_holdings(tmp_path / run / "mixed.npz", judge_mixed(room, dict.fromkeys(SHARES, Split(0.25, 0.5))))
+        (tmp_path / run / "splits.json").write_bytes(msgspec.json.encode([(0.1, Split(0.25, 0.5))]))
     verdict = conclude(tmp_path, ["a", "b"])
     whole = next(line for line in verdict.lines if line.holding.kind == "float32 table")
     assert (whole.relative.mean, whole.relative.low, whole.relative.high) == (1, 1, 1)
     own = next(line for line in verdict.lines if line.holding.kind == "own rows")
     assert own.ndcg_at_10.mean == pytest.approx(ndcg_at_k(judged[own.holding], 10))
-    assert {held.stale for held, _ in verdict.learnt} == {0, 2, 5}
+    assert {gain.holding.stale for gain in verdict.gains} == {0, 2, 5}
+    assert {(gain.holding.kind, gain.versus) for gain in verdict.gains} >= {(MIXED, "own rows"), ("learnt rows", "own rows")}
+    assert verdict.splits[0] == ("a", 0.1, "25% of the bytes at 8 bits, 25% at 4, 50% at 2")
     assert [each.sent for each in verdict.refreshes] == [pytest.approx(0.3)]
     provenance = Provenance("ossia study catalog", (), "a machine", {"torch": "2"}, "synthetic", "0" * 8, "2026-01-01")
     write_page(tmp_path / "catalog.html", verdict, "synthetic", provenance)
-    assert (tmp_path / "catalog.html").read_text("utf-8").count("<tr>") == len(verdict.lines) + 3
+    assert (tmp_path / "catalog.html").read_text("utf-8").count("<tr>") == len(verdict.lines) + len(verdict.gains) + 4

@@ -4,14 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from ossia.data import Dataset, synthetic
 from ossia.errors import UsageError
 from ossia.evaluation import Provenance
-from ossia.studies.chord import Point, read_row, study
+from ossia.studies.chord import Point, read_row, study, study_random_encoders
 from ossia.studies.chord_material import Material
 from ossia.studies.chord_verdict import Verdict, conclude, write_page
-from ossia.training import BackboneRecipe, train_backbone
+from ossia.training import BackboneRecipe, load_run, train_backbone
 
 POINT = Point((2, 8), 4.0)
 OWN, ANOTHER = "own widths (ridge)", "another user's widths (ridge)"
@@ -39,7 +40,7 @@ def verdict(data: Dataset, folder: Path) -> Verdict:
     return conclude(data, folder / "out", ["run0", "run1"], POINT)
 
 
-@pytest.mark.parametrize("text", ["", "2,8", "8,2@3", "2,3@2.5", "2,4,8@9", "2,4,8@1", "2@2"])
+@pytest.mark.parametrize("text", ["", "2,8", "8,2@3", "2,3@2.5", "2,4,8@9", "2,4,8@1", "2@2", "2,8@4a9"])
 def test_a_point_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"^point: expected"):
         Point.parse(text)
@@ -48,6 +49,8 @@ def test_a_point_that_is_none_is_refused(text: str) -> None:
 def test_a_point_is_read_as_it_is_written() -> None:
     assert Point.parse("0,2,4,8@2.5") == Point((0, 2, 4, 8), 2.5)
     assert str(Point((2, 4, 8), 3.0)) == "2,4,8@3"
+    assert Point.parse("2,4,8@3a8") == Point((2, 4, 8), 3.0, 8)
+    assert str(Point.parse("2,4,8@3a8")) == "2,4,8@3a8"
 
 
 def test_a_row_is_judged_once(data: Dataset, folder: Path) -> None:
@@ -55,7 +58,7 @@ def test_a_row_is_judged_once(data: Dataset, folder: Path) -> None:
     assert list(study(data, runs, [POINT], folder / "out")) == []
     place = folder / "out" / "run1" / "rows" / str(POINT)
     before = read_row(place / f"{OWN}.npz")
-    (place / "done.json").unlink()
+    (place / "ridge.done").unlink()
     (place / f"{OWN}.npz").unlink()
     assert [done.row for done in study(data, runs, [POINT], folder / "out")] == [OWN]
     after = read_row(place / f"{OWN}.npz")
@@ -87,6 +90,36 @@ def test_a_level_is_held_against_the_whole(verdict: Verdict) -> None:
 def test_two_runs_of_one_name_are_refused(data: Dataset, folder: Path) -> None:
     with pytest.raises(UsageError, match="different names, got run0, run0"):
         next(study(data, [folder / "run0", folder / "run0"], [POINT], folder / "other"))
+
+
+def test_activations_of_8_bits_change_little_and_of_2_bits_much_and_the_ridge_is_judged_alone(
+    data: Dataset, folder: Path
+) -> None:
+    points = [Point((2, 8), 4.0, bits) for bits in (8, 2)]
+    done = list(study(data, [folder / "run0"], points, folder / "out", ["ridge"]))
+    assert len(done) == 2 * 8
+    assert not [each for each in done if "chord" in each.row]
+    places = [folder / "out" / "run0" / "rows" / str(point) for point in (POINT, *points)]
+    plain, fine, coarse = (read_row(place / f"{OWN}.npz").log_likelihood for place in places)
+    assert 0 < np.abs(fine - plain).mean() < 0.2 * np.abs(coarse - plain).mean()
+
+
+def test_the_papers_random_encoder_is_a_row_and_a_trained_one_is_refused(data: Dataset, folder: Path) -> None:
+    runs, recipe = [folder / "run0", folder / "run1"], load_run(folder / "run0").recipe
+    for _ in train_backbone(data, replace(recipe, moving="items"), folder / "random"):
+        pass
+    done = list(study_random_encoders(data, runs, [folder / "random"] * 2, folder / "out"))
+    assert [each.row for each in done] == ["float32, random encoder"] * 2
+    assert not list(study_random_encoders(data, runs, [folder / "random"] * 2, folder / "out"))
+    comparisons = conclude(data, folder / "out", ["run0", "run1"], POINT).comparisons
+    assert (OWN, "float32, random encoder") in [(each.name, each.versus) for each in comparisons]
+    with pytest.raises(UsageError, match="moving=items"):
+        next(study_random_encoders(data, runs[:1], runs[1:], folder / "out"))
+
+
+def test_another_personalizer_is_refused(data: Dataset, folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"^personalizer: expected ridge or chord, got duet"):
+        next(study(data, [folder / "run0"], [POINT], folder / "out", ["duet"]))
 
 
 def test_the_static_control_takes_no_step_where_there_is_nothing_to_learn(data: Dataset, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The study of Forward-OFA judges every row once, keeps every budget, and its parts are missing where they say so."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -7,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from ossia.adaptation import CostTable
 from ossia.adaptation.delta_layout import DeltaLayout
 from ossia.data import Dataset, synthetic
 from ossia.errors import UsageError
 from ossia.evaluation import Provenance
 from ossia.personalizers.forward_ofa import ForwardOfa, layers_of
+from ossia.studies import forward_ofa
 from ossia.studies.chord import read_row
 from ossia.studies.forward_ofa import FINE_TUNED, Desk, study
 from ossia.studies.forward_ofa_conflict import Conflict
@@ -40,7 +43,7 @@ def folder(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for _ in train_backbone(data, recipe, folder / "run"):
         pass
     rows = [(done.point, done.row) for done in study(data, [folder / "run"], SHARES, folder / "out", RECIPE)]
-    assert (len(rows), len(set(rows))) == (2 * 19 + 2, 2 * 12 + 2)  # seven rows also say what their structures cost
+    assert (len(rows), len(set(rows))) == (2 * 21 + 2, 2 * 12 + 2)  # nine rows also say what their structures cost
     return folder
 
 
@@ -83,11 +86,35 @@ def test_nothing_was_chosen_on_test_events(data: Dataset, folder: Path) -> None:
             assert histories[user][-2] == target
 
 
-def test_the_table_starts_with_all_blocks_and_drops_one_at_a_time(data: Dataset, folder: Path) -> None:
+def test_the_table_holds_the_likeliest_structure_of_those_that_fit(data: Dataset, folder: Path) -> None:
     desk = Desk.prepare(data, folder / "run", folder / "out" / "run", RECIPE.resolve())
-    assert [int(kept.sum()) for kept in desk.table] == [4, 3, 2, 1, 0]
+    assert len(desk.table) == 16
     for share in (0.0, 0.3, 1.0):
-        assert float(desk.looked_up(share) @ desk.untrained.costs) <= share + 1e-6
+        chosen = desk.looked_up(share)
+        assert float(chosen @ desk.untrained.costs) <= share + 1e-6
+        fit = [kept for kept in desk.table if float(torch.tensor(kept).float() @ desk.untrained.costs) <= share + 1e-6]
+        assert desk.table[tuple(chosen.int().tolist())] == max(desk.table[kept] for kept in fit)
+
+
+def test_of_many_blocks_the_first_ones_and_the_least_missed_are_tried(
+    data: Dataset, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk.prepare(data, folder / "run", folder / "out" / "run", RECIPE.resolve())
+    desk = replace(desk, folder=tmp_path)
+    monkeypatch.setattr(forward_ofa, "FEW", 3)
+    assert {sum(kept) for kept in desk.table} == {0, 1, 2, 3, 4}
+    assert len(desk.table) < 16 and (1, 1, 0, 0) in desk.table
+
+
+def test_measured_prices_take_the_place_of_weights(data: Dataset, folder: Path) -> None:
+    gates = {
+        f"blocks.{block}.{branch}": price for block in (0, 1) for branch, price in (("attention", 3.0), ("feed_forward", 1.0))
+    }
+    prices = CostTable("imagined", "engine", 6.0, gates, 0.01)
+    desk = Desk.prepare(data, folder / "run", folder / "out" / "run", RECIPE.resolve(), prices=prices)
+    torch.testing.assert_close(desk.untrained.costs, torch.tensor([0.375, 0.125, 0.375, 0.125]))
+    uniform = desk.make("without controller")
+    assert uniform.choose(torch.zeros(1, 8), torch.tensor([0.3])).tolist() == [[0, 1, 0, 1]]
 
 
 def test_uniform_depth_with_all_blocks_is_the_base(data: Dataset, folder: Path) -> None:
@@ -109,7 +136,7 @@ def test_the_verdict_pools_and_the_page_stands(data: Dataset, folder: Path, tmp_
     others = {"uniform depth", "lookup table", "lookup table, own weights", "another user's payload", "average user's payload"}
     assert {row.name for row in verdict.rows} == {*VARIANTS, *others}
     assert {each.name for each in verdict.comparisons} == {OWN}
-    assert verdict.spent.keys() == VARIANTS.keys()
+    assert verdict.spent.keys() == {*VARIANTS, "uniform depth", "lookup table"}
     assert all(spent.share <= 0.5 + 1e-6 for spent in verdict.spent.values())
     write_page(tmp_path / "page.html", verdict, "toy", Provenance("test", (0,), "", {}, "", "", ""))
     assert "another user&#x27;s payload" in (tmp_path / "page.html").read_text("utf-8")

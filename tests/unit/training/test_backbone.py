@@ -18,7 +18,7 @@ from ossia.training import BackboneRecipe, Epoch, Step, load_run, publish, refit
 from ossia.training.backbone import finished
 from ossia.training.checkpoint import load_checkpoint
 from ossia.training.personalizer import PersonalizerRecipe, train_personalizer
-from ossia.training.run import read_history
+from ossia.training.run import build, read_history
 
 TINY = BackboneRecipe(
     dim=8, length=6, blocks=1, heads=2, hidden=16, batch=128, epochs=4, lr=0.01, loss="sampled_softmax", negatives=16
@@ -199,6 +199,16 @@ def test_every_parameter_moves(data: Dataset, whole: Path) -> None:
     before, after = build(TINY, data.items).state_dict(), load_checkpoint(whole / "checkpoint.safetensors").model
     assert before.keys() == after.keys()
     assert all(not torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("optimizer", ["dense", "rows"])
+def test_where_only_items_move_the_encoder_stays_as_the_seed_drew_it(data: Dataset, tmp_path: Path, optimizer: str) -> None:
+    recipe = msgspec.structs.replace(TINY, moving="items", item_optimizer=optimizer, epochs=2)
+    first = build(recipe, data.items).state_dict()
+    assert len(list(islice(train_backbone(data, recipe, tmp_path / "run"), 1))) == 1
+    assert len(list(train_backbone(data, recipe, tmp_path / "run"))) == 1  # the optimizer's one state is taken up
+    after = load_run(tmp_path / "run").backbone.state_dict()
+    assert {name for name in first if not torch.equal(first[name], after[name])} == {"items.weight"}
 
 
 def test_equal_seeds_train_alike_and_others_do_not(data: Dataset, whole: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ help:  ## show this list
 
 setup: $(READY)  ## make .venv with everything in it
 
-$(READY): pyproject.toml constraints.txt setup.py $(wildcard engine/include/* engine/src/*)
+$(READY): pyproject.toml constraints.txt setup.py $(wildcard engine/include/* engine/src/* src/ossia/*/*.c)
 	@echo "==> set-up: $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 	  || { echo "python: expected 3.11 to 3.13, got $$($(PYTHON) --version); name another: make PYTHON=python3.12 …" >&2; exit 1; }
@@ -82,7 +82,7 @@ engine-arm:  ## the engine for 64-bit Arm (aarch64-linux-gnu-gcc)
 # What drives and what is raced against comes from npm, into build/. BASE names a base of ML-100K; without one a quick one is trained.
 BASE ?= build/browser/base
 BROWSER_TOOLS := playwright-core@1.65.1
-BROWSER_PEERS := onnxruntime-web@1.30.0
+BROWSER_PEERS := onnxruntime-web@1.30.0 @litertjs/core@2.5.3
 
 build/browser/node_modules/%/package.json:
 	@npm install --silent --no-audit --no-fund --prefix build/browser $(filter $*@%,$(BROWSER_TOOLS) $(BROWSER_PEERS))
@@ -97,7 +97,7 @@ browser-test: $(READY) engine-wasm build/browser/node_modules/playwright-core/pa
 	@echo "==> browser-test: headless Chromium"
 	@BASE=$(abspath $(BASE)) PYTHON=$(abspath $(BIN))/python node --test tests/browser/*.test.js
 
-browser-bench: $(READY) engine-wasm build/browser/node_modules/playwright-core/package.json build/browser/node_modules/onnxruntime-web/package.json $(BASE)/personalizers  ## the engine beside onnxruntime-web in one Chromium
+browser-bench: $(READY) engine-wasm build/browser/node_modules/playwright-core/package.json build/browser/node_modules/onnxruntime-web/package.json build/browser/node_modules/@litertjs/core/package.json $(BASE)/personalizers  ## the engine beside onnxruntime-web and LiteRT.js in one Chromium
 	@$(BIN)/python benchmarks/browser/graphs.py $(BASE) build/browser/graphs
 	@node benchmarks/browser/race.js $(BASE) build/browser/graphs
 

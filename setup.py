@@ -1,6 +1,6 @@
-"""Compiles the device engine, `engine/`, with the system's C compiler; everything else about the package is in pyproject.toml.
+"""Compiles the device engine, `engine/`, and the service's `climb.c` with the system's C compiler; the rest is in pyproject.toml.
 
-The engine is a shared library called through ctypes: it knows no Python, so one build serves every version, and a wheel's name
+Both are shared libraries called through ctypes: they know no Python, so one build serves every version, and a wheel's name
 says `py3-none` and a system. Where there is no compiler, or one that can't, setuptools says so and goes on: the numpy runtimes
 need none.
 """

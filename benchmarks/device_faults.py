@@ -35,7 +35,7 @@ def lives(states: int) -> list[Kept]:
                 kept[-1],
                 history=(*kept[-1].history, f"item-{number}")[-50:],
                 payloads=(KeptPayload(bytes([number % 256]) * 432), *kept[-1].payloads)[:2],
-                highest=number,
+                counts={0: number},
                 log=kept[-1].log + Exchange(number, "ask", 120).pack(),
             )
         )

@@ -1,4 +1,4 @@
-"""Exports the graphs that `race.js` gives to onnxruntime-web: the base's own network, in float32 and three times quantized.
+"""Exports the graphs that `race.js` gives to onnxruntime-web and to LiteRT.js: the base's own network, in float32 and quantized.
 
     python benchmarks/browser/graphs.py BASE DIR
 
@@ -9,14 +9,17 @@ import sys
 from pathlib import Path
 
 from ossia.adaptation import Base
-from ossia.studies.engine_bench import export_graphs, make_task
+from ossia.studies.engine_bench import CANDIDATES, TOP, export_graphs, make_task
+from ossia.studies.engine_litert import export_litert
 
 
 def main() -> None:
     """Write every graph of `ossia bench engine`."""
-    base, folder = map(Path, sys.argv[1:])
+    path, folder = map(Path, sys.argv[1:])
     folder.mkdir(parents=True, exist_ok=True)
-    export_graphs(make_task(Base.load(base)), folder)
+    base = Base.load(path)
+    export_graphs(make_task(base), folder)
+    export_litert(base, CANDIDATES, TOP, folder)
 
 
 if __name__ == "__main__":

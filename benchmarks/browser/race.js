@@ -1,4 +1,4 @@
-// The engine beside onnxruntime-web, in one headless Chromium, on one thread: `make browser-bench`.
+// The engine beside onnxruntime-web and LiteRT.js, in one headless Chromium, on one thread: `make browser-bench`.
 //
 //     node benchmarks/browser/race.js BASE GRAPHS          GRAPHS: what graphs.py wrote
 //
@@ -41,6 +41,20 @@ async function race(rounds) {
     };
   }
 
+  const { loadAndCompile, loadLiteRt, Tensor } = await import("/litert/core/dist/index.js");
+  await loadLiteRt("/litert/core/wasm/", { threads: false });
+  const given = [new Tensor(history, [length]), new Tensor(candidates, [100])];
+  const answer = async (graph, inputs) => {
+    const [one, ...others] = await graph.run(inputs), first = one.toTypedArray();
+    [one, ...others].forEach((tensor) => tensor.delete());
+    return first;
+  };
+  for (const form of ["float32", "int8"]) {
+    const load = (name) => loadAndCompile(`/graphs/${name}.${form}.tflite`, { accelerator: "wasm" });
+    const score = await load("score"), top = await load("top");
+    contenders[`LiteRT.js, ${form}`] = { candidates: () => answer(score, given), table: () => answer(top, given.slice(0, 1)) };
+  }
+
   const fastest = {};
   for (const task of ["candidates", "table"])
     for (let round = 0; round < rounds; round++)
@@ -57,11 +71,13 @@ async function race(rounds) {
 const browser = await launch();
 const server = await lend({
   "/tests/": new URL("tests/", ROOT), "/package/": new URL("packages/browser/", ROOT), "/base/": base, "/graphs/": graphs,
-  "/ort/": new URL("node_modules/onnxruntime-web/dist/", BUILD),
+  "/ort/": new URL("node_modules/onnxruntime-web/dist/", BUILD), "/litert/": new URL("node_modules/@litertjs/", BUILD),
 });
 try {
   const page = await browser.newPage();
   await page.goto(`${server.origin}/tests/browser/empty.html`);
+  await page.evaluate((map) => document.head.append(Object.assign(document.createElement("script"), { type: "importmap", textContent: map })),
+    JSON.stringify({ imports: { "@litertjs/wasm-utils": "/litert/wasm-utils/dist/index.js" } }));
   const { items, length, isolated, fastest } = await page.evaluate(race, ROUNDS);
   console.log(`Chromium ${browser.version()}, one thread, ${length} events, ${items} rows; fastest of ${ROUNDS} calls${isolated ? "" : "; coarse clock"}`);
   const rows = Object.entries(fastest), ours = rows[0][1];

@@ -83,5 +83,5 @@ void caser(const ossia_model *model, const ossia_weights *weights, const kernels
     s->acts.inputs = combine.inputs, s->acts.stride = (uint32_t)pad_to(combine.inputs, 16);
     run->round(s->said, 1, s->acts.stride, false, &s->acts);
     run->linear(&combine, &s->acts, 1, true, newest, (uint32_t)pad_to(dim, 16));
-    run->norm(&model->norm[0], model->mask, newest, dim, s->state);
+    run->norm(&model->norm[0], model->mask, newest, 1, dim, s->state);
 }

@@ -4,10 +4,13 @@
 #if defined __aarch64__ && defined __linux__
 #include <sys/auxv.h>
 static bool has_dotprod(void) { return getauxval(AT_HWCAP) >> 20 & 1; } /* HWCAP_ASIMDDP */
+static bool has_i8mm(void) { return getauxval(AT_HWCAP2) >> 13 & 1 && has_dotprod(); } /* HWCAP2_I8MM */
 #elif defined __aarch64__ && defined __APPLE__
 static bool has_dotprod(void) { return true; } /* every Arm Mac has it */
+static bool has_i8mm(void) { return false; } /* the first ones have not */
 #elif defined __aarch64__
 static bool has_dotprod(void) { return false; }
+static bool has_i8mm(void) { return false; }
 #endif
 
 #if defined __x86_64__ && defined __GNUC__
@@ -34,6 +37,7 @@ static const struct {
     {&kernels_avx2, has_avx2},
 #endif
 #if defined __aarch64__
+    {&kernels_i8mm, has_i8mm},
     {&kernels_dotprod, has_dotprod},
     {&kernels_neon, always},
 #endif

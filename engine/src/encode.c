@@ -80,8 +80,7 @@ void norm_and_round(const ossia_model *model, const kernels *run, const norm *n,
                     acts *x)
 {
     uint32_t dim = model->shape.dim, stride = (uint32_t)pad_to(dim, 16);
-    for (uint32_t row = 0; row < rows; row++)
-        run->norm(n, model->mask, h + row * stride, dim, y + row * stride);
+    run->norm(n, model->mask, h, rows, dim, y);
     x->inputs = dim, x->stride = stride;
     run->round(y, rows, stride, false, x);
 }

@@ -337,8 +337,8 @@ struct kernels { /* one set of functions per instruction set: equal integers, fl
     void (*embed)(const table *t, uint32_t item, const float *position, float *h);
     /* y = sum(x . values) * (x.scale * panel.scale) + panel.bias for each row; or y += that. Rows of y are `stride` apart. */
     void (*linear)(const panel *w, const acts *x, uint32_t rows, bool add, float *y, uint32_t stride);
-    /* y = norm(h) for one row */
-    void (*norm)(const norm *n, const float *mask, const float *h, uint32_t dim, float *y);
+    /* y = norm(h), row by row */
+    void (*norm)(const norm *n, const float *mask, const float *h, uint32_t rows, uint32_t dim, float *y);
     /* x = h rounded, row by row, of positive parts only if `relu` */
     void (*round)(const float *h, uint32_t rows, uint32_t stride, bool relu, acts *x);
     /* mixed = softmax(q k^T / sqrt(part)) v for the newest `rows` of `events` */
@@ -355,7 +355,7 @@ struct kernels { /* one set of functions per instruction set: equal integers, fl
 };
 
 const kernels *kernels_now(void);
-extern const kernels kernels_plain, kernels_avx2, kernels_vnni, kernels_neon, kernels_dotprod, kernels_wasm;
+extern const kernels kernels_plain, kernels_avx2, kernels_vnni, kernels_neon, kernels_dotprod, kernels_i8mm, kernels_wasm;
 
 bool valid_model(const ossia_model *model);
 bool valid_weights(const ossia_model *model, const ossia_weights *weights);

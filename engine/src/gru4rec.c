@@ -61,5 +61,5 @@ void gru4rec(const ossia_model *model, const ossia_weights *weights, const kerne
     for (uint32_t i = 0; i < layers; i++)
         if (runs(weights, i))
             layer(model, weights, run, s, i, i == last ? 1 : events, events);
-    run->norm(&model->norm[layers], model->mask, s->h + (size_t)(events - 1) * stride, model->shape.dim, s->state);
+    run->norm(&model->norm[layers], model->mask, s->h + (size_t)(events - 1) * stride, 1, model->shape.dim, s->state);
 }

@@ -112,5 +112,5 @@ void sasrec(const ossia_model *model, const ossia_weights *weights, const kernel
         if (runs(weights, 2 * b.block + 1))
             feed_forward(&b, s->h + (events - rows) * stride, rows);
     }
-    run->norm(&model->norm[2 * blocks], model->mask, s->h + (events - 1) * stride, model->shape.dim, s->state);
+    run->norm(&model->norm[2 * blocks], model->mask, s->h + (events - 1) * stride, 1, model->shape.dim, s->state);
 }

@@ -304,13 +304,43 @@ static size_t keep_open(const ranker *r, const sieve *s, float worst, int32_t *r
     return kept;
 }
 
-/* The same for neighbors that are all held at 8 bits, where there is a kernel for it. */
-static size_t keep_neighbors(const ranker *r, const sieve *s, float worst, int32_t first, int32_t *rows, uint8_t *widths,
-                             size_t count, int32_t *places)
+/* The width that all rows of a stretch have, 0 where they differ. */
+static uint8_t width_of_all(const ranker *r, int32_t first, size_t count)
 {
-    size_t kept = r->run->above(&s->table, &s->query, first, count, worst, places);
+    const uint8_t *widths = r->widths + first, width = widths[0];
+    uint8_t differ = 0;
+    if (r->all_rows)
+        return 3;
+    for (size_t i = 1; i < count; i++)
+        differ |= widths[i] ^ width;
+    return differ ? 0 : width;
+}
+
+static size_t insert_place(int32_t *places, size_t kept, int32_t place)
+{
+    size_t at = kept;
+    while (at && places[at - 1] >= place)
+        at--;
+    if (at < kept && places[at] == place)
+        return kept;
+    memmove(places + at + 1, places + at, (kept - at) * sizeof *places);
+    places[at] = place;
+    return kept + 1;
+}
+
+/* The same for neighbors that are all held at 8 bits, or all at 4, where there is a kernel for it. Rows at 4 bits are compared as
+ * they are, without slack; those of the history count at 8, so they stay. */
+static size_t keep_neighbors(const ranker *r, const sieve *s, uint8_t width, float worst, int32_t first, int32_t *rows,
+                             uint8_t *widths, size_t count, int32_t *places)
+{
+    const ossia_scratch *own = r->scratch;
+    size_t kept = width == 3 ? r->run->above(&s->table, &s->query, first, count, worst, places)
+                             : r->run->above(&r->model->table, &own->query, first, count, worst, places);
+    for (uint32_t i = 0; i < own->events && width < 3; i++)
+        if ((uint32_t)own->items[i] - (uint32_t)first < count)
+            kept = insert_place(places, kept, own->items[i] - first);
     for (size_t i = 0; i < kept; i++) {
-        rows[i] = first + places[i], widths[i] = r->unseen ? width_of(r, rows[i]) : 3;
+        rows[i] = first + places[i], widths[i] = width_of(r, rows[i]);
         rows[i] = widths[i] ? rows[i] : NO_ROW; /* all are held: it was seen */
     }
     return kept;
@@ -333,8 +363,9 @@ static void sift_chunk(const ranker *r, sieve *s, heap *h, size_t k, const int32
     size_t kept = count;
     bool tries = !s->wait;
     s->wait -= !tries;
-    if (tries && !items && s->neighbors && (r->all_rows || count_wide(r->widths + first, count) == count))
-        kept = keep_neighbors(r, s, h->scores[0], first, rows, widths, count, places);
+    uint8_t width = tries && !items && s->neighbors ? width_of_all(r, first, count) : 0;
+    if (width > 1)
+        kept = keep_neighbors(r, s, width, h->scores[0], first, rows, widths, count, places);
     else {
         pick(r, items, first, count, rows, widths);
         bool worth = tries && 8 * count_wide(widths, count) > 7 * count; /* taking a mixture apart costs more than it saves */

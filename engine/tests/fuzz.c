@@ -25,7 +25,7 @@ static const char *const NAMES[] = {"manifest.json",
                                     "table/plane4.safetensors",
                                     "table/plane8.safetensors",
                                     "table/tail.safetensors"}; /* in some tables only */
-static const char *const PATHS[] = {"plain", "avx2", "vnni", "neon", "dotprod"};
+static const char *const PATHS[] = {"plain", "avx2", "vnni", "neon", "dotprod", "i8mm"};
 enum { FILES = sizeof NAMES / sizeof *NAMES, PAYLOADS = 16, CANDIDATES = 40, EVENTS = 70, LARGEST = 1 << 24, KINDS = 4 };
 
 typedef struct {

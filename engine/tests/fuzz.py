@@ -81,7 +81,7 @@ def write_bases(folder: Path) -> Iterator[tuple[str, Path, list[Path]]]:
     for width, shapes in (("8 wide", dict(MAKE["SHAPES"])), ("64 wide", WIDE)):
         MAKE["SHAPES"].update(shapes)
         for kind in shapes:
-            tail = 4 if width == "64 wide" else 0
+            tail = 4 if width == "64 wide" else MAKE["TAIL_PARTS"].get(kind, 0)
             base = MAKE["make_base"](folder / kind / width / "base", kind, tail=tail)
             payloads = []
             for number, adaptation in enumerate(MAKE["make_adaptations"](base).values()):

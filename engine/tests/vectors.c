@@ -15,7 +15,8 @@
 
 static const char *const NAMES[] = {
     "manifest.json",          "base/floats.safetensors",   "base/plane2.safetensors",  "base/plane4.safetensors",  "base/plane8.safetensors",
-    "table/manifest.json",    "table/scales.safetensors",  "table/plane2.safetensors", "table/plane4.safetensors", "table/plane8.safetensors"};
+    "table/manifest.json",    "table/scales.safetensors",  "table/plane2.safetensors", "table/plane4.safetensors", "table/plane8.safetensors",
+    "table/tail.safetensors"}; /* the last only of some tables */
 enum { FILES = sizeof NAMES / sizeof *NAMES, MOST = 1 << 16 };
 
 static int faults, checks;
@@ -35,6 +36,8 @@ static ossia_file read_file(const char *folder, const char *name)
     char path[4096];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     FILE *file = fopen(path, "rb");
+    if (!file && name == NAMES[FILES - 1])
+        return (ossia_file){name, NULL, 0};
     if (!file)
         printf("vectors: %s can't be read\n", path), exit(2);
     fseek(file, 0, SEEK_END);
@@ -113,7 +116,8 @@ static int holds(const int32_t *items, size_t count, int32_t item)
     return count > 0;
 }
 
-/* Every row that is not in the history scores sum(state . row) * (scale of the state * scale of the row), to the bit. */
+/* Every row that is held and not in the history scores sum(state . row) * (scale of the state * scale of the row), to the bit. What the
+ * others score by a tail is told among the candidates. */
 static int rows_match(const ossia_model *model, const ossia_weights *weights, ossia_scratch *scratch, const int32_t *history, size_t events)
 {
     static int32_t rows[MOST];
@@ -131,7 +135,8 @@ static int rows_match(const ossia_model *model, const ossia_weights *weights, os
         ossia_row(model, weights, row, values, &scale);
         for (uint32_t i = 0; i < dim; i++)
             sum += values[i] * rounded[i];
-        good &= holds(history, events, (int32_t)row) || scores[row] == (scale > 0 ? (float)sum * (own * scale) : -INFINITY);
+        float none = model->tail.parts ? scores[row] : -INFINITY;
+        good &= holds(history, events, (int32_t)row) || scores[row] == (scale > 0 ? (float)sum * (own * scale) : none);
     }
     return good;
 }
@@ -150,9 +155,10 @@ int main(int count, char **arguments)
     for (int i = 0; i < FILES; i++)
         files[i] = read_file(arguments[1], NAMES[i]);
     size_t bytes = 0, weights_bytes = 0, scratch_bytes = 0, shown = 0;
-    ossia_open(files, FILES, 0, NULL, &bytes);
+    size_t given = files[FILES - 1].data ? FILES : FILES - 1;
+    ossia_open(files, given, 0, NULL, &bytes);
     ossia_model *model = memory(bytes);
-    int error = ossia_open(files, FILES, 0, model, &bytes);
+    int error = ossia_open(files, given, 0, model, &bytes);
     if (error != OSSIA_OK)
         return printf("vectors: the base does not open: %s\n", ossia_error(error)), error == OSSIA_UNSUPPORTED ? 3 : 2;
     ossia_fold(model, NULL, 0, 0, NULL, &weights_bytes);

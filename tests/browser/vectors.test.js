@@ -38,7 +38,7 @@ async function judge([engine, folder]) {
 }
 
 for (const engine of ["simd128", "relaxed"])
-  for (const folder of ["", "caser/", "gru4rec/"])
+  for (const folder of ["", "caser/", "gru4rec/", "tail/", "valves/"])
     it(`${folder || "sasrec/"} on ${engine}`, async () => {
       const found = await page.evaluate(judge, [engine, folder]);
       assert.deepEqual(found, { engine, relaxed: true, cases: found.cases, faults: [] });

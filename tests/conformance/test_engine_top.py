@@ -129,6 +129,8 @@ def widths_of(mixture: str) -> np.ndarray | None:
         return None
     if mixture == "runs":
         return np.repeat(np.array([3, 2, 3, 0, 1, 3], np.uint8), [2000, 700, 1500, 300, 200, 299])
+    if mixture == "all 4, then 8":
+        return np.repeat(np.array([2, 3], np.uint8), [4000, 999])
     shares = {
         "nearly all 8": [0.04, 0.01, 0.01, 0.94],
         "mostly 8": [0.05, 0.05, 0.1, 0.8],
@@ -138,7 +140,7 @@ def widths_of(mixture: str) -> np.ndarray | None:
     return np.random.default_rng(3).choice(4, ITEMS, p=shares).astype(np.uint8)
 
 
-MIXTURES = ("all 8", "nearly all 8", "mostly 8", "a fourth each", "runs", "none")
+MIXTURES = ("all 8", "nearly all 8", "mostly 8", "a fourth each", "runs", "all 4, then 8", "none")
 
 
 def expect_the_same(ranker: native.EngineRanker, history: np.ndarray, items: np.ndarray | None, k: int, unseen: bool) -> None:
@@ -202,3 +204,15 @@ def test_the_k_best_with_a_tail_are_those_of_a_full_sort(coarse_base: Base, path
         for unseen in (False, True):
             expect_the_same(ranker, best[:1].astype(np.int64), None, k, unseen)
             expect_the_same(ranker, best[:1].astype(np.int64), listed, k, unseen)
+
+
+def test_a_row_of_the_history_counts_at_eight_bits_among_neighbors_at_four(tmp_path: Path, path: str) -> None:
+    state = np.random.default_rng(1).standard_normal(64).astype(np.float32)
+    base = publish(tmp_path / "BASE", table_of("worst low bits", 64, state), state)
+    ranker, found = native.engine_ranker(base, Adaptation(rows=np.full(ITEMS, 2, np.uint8))), 0
+    for row in ranker.top(np.array([-1, 0]), None, 60)[0][10:]:  # none of the ten best, at 4 bits
+        history = np.array([row])
+        found += int(row in ranker.top(history, None, 10)[0])
+        for unseen in (False, True):
+            expect_the_same(ranker, history, None, 10, unseen)
+    assert found > 10

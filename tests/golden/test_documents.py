@@ -5,6 +5,7 @@ import pytest
 from documents import block, fields, golden_payload, toy_adaptation, toy_base
 
 from ossia.adaptation import Adaptation, Coordinates, decode_payload, encode_payload
+from ossia.adaptation.tail import Tail
 from ossia.quantization.grid import join_planes, quantize, slice_bits, split_planes
 
 
@@ -27,6 +28,16 @@ def test_the_planes_are_what_the_document_prints():
     assert {name: plane.tobytes().hex() for name, plane in split_planes(q).items()} == printed
     planes = {name: np.frombuffer(bytes.fromhex(text), np.uint8)[None].copy() for name, text in printed.items()}
     assert np.array_equal(join_planes(planes, q.shape[1]), q)
+
+
+def test_the_tail_scores_as_the_document_prints():
+    printed = {name: numbers(text)[0] for name, text in fields(block("base-format.md", "tail")).items()}
+    dim, rows = len(printed["state"]), len(printed["scores"])
+    codes = printed["codes"].astype(np.uint8).reshape(rows, -1)
+    rotation = printed["rotation"].astype(np.float16).reshape(dim, dim)
+    codewords = printed["codewords"].astype(np.float16).reshape(codes.shape[1], -1, dim // codes.shape[1])
+    assert np.array_equal(printed["state"] @ rotation.astype(np.float32), printed["turned"])
+    assert np.array_equal(Tail(codes, codewords, rotation).scores(printed["state"], np.arange(rows)), printed["scores"])
 
 
 def test_the_payload_is_what_the_document_prints():

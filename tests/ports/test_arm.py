@@ -9,11 +9,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 VECTORS = ROOT / "tests" / "vectors"
-FOLDERS = {"sasrec": VECTORS, **{kind: VECTORS / kind for kind in ("caser", "gru4rec", "valves", "basis")}}
+FOLDERS = {"sasrec": VECTORS, **{kind: VECTORS / kind for kind in ("caser", "gru4rec", "valves", "tail", "basis")}}
 PROGRAM = ROOT / "build" / "arm" / "vectors"
 QEMU = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
 NO_SUCH_PATH = 3  # exit code
-CPUS = [("cortex-a53", "neon"), ("neoverse-n1", "dotprod"), ("max", "dotprod")]
+CPUS = [("cortex-a53", "neon"), ("neoverse-n1", "dotprod"), ("max", "i8mm")]
 
 pytestmark = [
     pytest.mark.skipif(not PROGRAM.exists(), reason="not built: make engine-arm (aarch64-linux-gnu-gcc)"),

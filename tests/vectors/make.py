@@ -1,9 +1,10 @@
 """Make the vectors that every port of the device must reproduce: `python tests/vectors/make.py [FOLDER]`.
 
 For each backbone a tiny base (8 wide, 13 items), payloads with every term, histories that try every rule, and what both
-arithmetics make of them: SASRec's lie in FOLDER itself, the others' in FOLDER/caser, FOLDER/gru4rec, FOLDER/valves, a SASRec
-with valves, and FOLDER/basis, a SASRec whose deltas are coordinates. Every number comes out of SHA-256, not out of a library's
-random generator, so that the same bytes come out on any machine and with any version of numpy.
+arithmetics make of them: SASRec's lie in FOLDER itself, the others' in FOLDER/caser, FOLDER/gru4rec, and three more SASRecs':
+FOLDER/valves has valves, FOLDER/tail a table with a coarse tail, FOLDER/basis deltas that are coordinates. Every number comes
+out of SHA-256, not out of a library's random generator, so that the same bytes come out on any machine and with any version of
+numpy.
 """
 
 import hashlib
@@ -39,8 +40,11 @@ SHAPES = {
     "caser": {"items": 13, "dim": 8, "length": 4, "vertical": 2, "horizontal": 4},
     "gru4rec": {"items": 13, "dim": 8, "length": 6, "layers": 2, "hidden": 12},
     "valves": {"items": 13, "dim": 8, "length": 6, "blocks": 2, "heads": 2, "hidden": 16, "valves": 1},
+    "tail": {"items": 13, "dim": 8, "length": 6, "blocks": 2, "heads": 2, "hidden": 16},
     "basis": {"items": 13, "dim": 8, "length": 6, "blocks": 2, "heads": 2, "hidden": 16},
 }
+TAIL_PARTS = {"tail": 4}
+"""Parts of the table's coarse tail, of five words each."""
 DIRECTIONS = 3
 GATES = {
     "sasrec": ([1, 0, 0, 1], [1, 1, 1, 0]),
@@ -83,7 +87,7 @@ def folder_of(folder: Path, kind: str) -> Path:
 def write_vectors(folder: Path, kind: str) -> None:
     """Write the base of one backbone, and what comes out of it."""
     shutil.rmtree(folder / "base", ignore_errors=True)
-    base = make_base(folder / "base", kind)
+    base = make_base(folder / "base", kind, TAIL_PARTS.get(kind, 0))
     adaptations = make_adaptations(base)
     vectors = {
         "base_id": base.id.hex(),
@@ -147,7 +151,8 @@ def gru4rec_parts(shape: dict[str, int]) -> tuple[list[Slot], list[str], list[st
     return slots, layers, ["norm", *(f"{layer}.norm" for layer in layers)]
 
 
-PARTS = {"sasrec": sasrec_parts, "caser": caser_parts, "gru4rec": gru4rec_parts, "valves": sasrec_parts, "basis": sasrec_parts}
+SASRECS = dict.fromkeys(("sasrec", "valves", "tail", "basis"), sasrec_parts)
+PARTS = {**SASRECS, "caser": caser_parts, "gru4rec": gru4rec_parts}
 
 
 def make_base(path: Path, kind: str, tail: int = 0) -> Base:
@@ -188,13 +193,11 @@ def _basis(slot: Slot) -> Basis:
 
 
 def _tail(rows: int, dim: int, parts: int) -> Tail:
-    """Draw a coarse tail."""
+    """Draw a coarse tail; the last row has the codes of another one: a tie, where neither is held."""
     words, rotation = numbers("words", parts, 5, dim // parts), numbers("rotation", dim, dim)
-    return Tail(
-        (np.arange(rows * parts) % 5).astype(np.uint8).reshape(rows, parts),
-        words.astype(np.float16),
-        rotation.astype(np.float16),
-    )
+    codes = (np.arange(rows * parts) % 5).astype(np.uint8).reshape(rows, parts)
+    codes[-1] = codes[-3]
+    return Tail(codes, words.astype(np.float16), rotation.astype(np.float16))
 
 
 def make_adaptations(base: Base) -> dict[str, Adaptation]:

@@ -27,6 +27,7 @@ from ossia.adaptation.base import Base
 from ossia.adaptation.manifests import BaseManifest, read_manifest
 from ossia.adaptation.payload import encode_payload
 from ossia.device.engine_library import (
+    NOTHING,
     TRUSTED,
     UNSEEN,
     UNSIGNED,
@@ -38,6 +39,7 @@ from ossia.device.engine_library import (
     address,
     check,
     fill,
+    given,
     has_path,
     library,
     loaded_library,
@@ -94,7 +96,7 @@ class EngineRanker:
             the user state; zeros if nothing in the history is known.
         """
         events, state = _rows(history), np.empty(self.model.shape.dim, np.float32)
-        check(loaded_library().ossia_encode(*self._call(), address(events), len(events), address(state)), "history")
+        check(loaded_library().ossia_encode(*self._call(), given(events), len(events), address(state)), "history")
         return state
 
     def scores(self, history: History, candidates: Candidates) -> Float32[np.ndarray, " candidates"]:
@@ -117,7 +119,7 @@ class EngineRanker:
         beside = None if vectors is None else np.ascontiguousarray(vectors)
         scores = np.empty(len(items), np.float32)
         answer = loaded_library().ossia_score(
-            *self._call(), address(events), len(events), address(items), len(items), address(beside), address(scores)
+            *self._call(), given(events), len(events), given(items), len(items), given(beside), NOTHING.from_buffer(scores)
         )  # fmt: skip
         check(answer, "candidates")
         return scores
@@ -146,8 +148,8 @@ class EngineRanker:
         k = min(k, self.model.shape.items if items is None else count)
         positions, scores, shown = np.empty(k, np.int32), np.empty(k, np.float32), ctypes.c_size_t()
         answer = loaded_library().ossia_top(
-            *self._call(), address(events), len(events), address(items), count, UNSEEN if unseen else 0,
-            k, address(positions), address(scores), ctypes.byref(shown),
+            *self._call(), given(events), len(events), given(items), count, UNSEEN if unseen else 0,
+            k, NOTHING.from_buffer(positions), NOTHING.from_buffer(scores), ctypes.byref(shown),
         )  # fmt: skip
         check(answer, "candidates")
         return positions[: shown.value], scores[: shown.value]

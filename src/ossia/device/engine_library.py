@@ -24,6 +24,8 @@ Ask: TypeAlias = Callable[[ctypes.c_void_p | None, object], int]
 """Fills memory of a size; without memory only says the size."""
 NOTHING: Final = ctypes.c_char * 0
 """Lies where an array begins."""
+COPIED_BYTES: Final = 4096
+"""A list up to this long is handed over as a copy: finding out where an array lies takes twenty times as long."""
 
 
 class Shape(ctypes.Structure):
@@ -139,6 +141,20 @@ def address(array: np.ndarray | None) -> ctypes.c_void_p:
     if array.flags.writeable and array.flags.c_contiguous:  # a third of the time of `array.ctypes`, which counts in every call
         return ctypes.c_void_p(ctypes.addressof(NOTHING.from_buffer(array.data)))
     return ctypes.c_void_p(array.ctypes.data)
+
+
+def given(array: np.ndarray | None) -> bytes | ctypes.c_void_p | None:
+    """Give C an array to read during a call, which the caller holds until then.
+
+    Args:
+        array: what C reads.
+
+    Returns:
+        a copy of a short one, the address of a long one, None for None.
+    """
+    if array is None:
+        return None
+    return array.tobytes() if array.nbytes <= COPIED_BYTES else address(array)
 
 
 def fill(ask: Ask, what: str) -> Memory:

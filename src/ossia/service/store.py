@@ -4,6 +4,7 @@
     one writer thread         takes whatever waits, runs it in one transaction, commits once, and then answers everybody
     VACUUM                    after an erasure the database is written anew and the log truncated. `secure_delete` alone is not
                               enough: when SQLite moves rows between pages it leaves copies in what is free of a page
+                              (benchmarks/erasure.py counts them: about one device in a hundred)
 
 One commit a row is bound by the disk's flush: some hundred a second. A *group* commit shares one flush among all who wait, and
 the more wait the more share it. A write that its own rules refuse (an unknown device) is refused before it has changed

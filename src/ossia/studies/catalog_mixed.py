@@ -82,7 +82,11 @@ def choose_splits(room: Room) -> dict[float, Split]:
         for stale in STALE:
             for each, rows in counts.items():
                 gains[each] += float(gains_at_k(chunk.ranks(stale, rows), 10).sum())
-    return {share: max(SPLITS, key=lambda split, share=share: gains[share, split]) for share in SHARES}
+    best: dict[float, Split] = {}
+    for (share, split), gain in gains.items():
+        if share not in best or gain > gains[share, best[share]]:
+            best[share] = split
+    return best
 
 
 def judge_mixed(room: Room, splits: Mapping[float, Split]) -> Iterator[tuple[Holding, Int[np.ndarray, " cases"]]]:

@@ -99,7 +99,7 @@ def learn_order(
         wanted = (some @ vectors[rows].T / tau).softmax(dim=1)
         loss = -(wanted * ((some @ turn) @ coarse.T / tau).log_softmax(dim=1)).sum(dim=1).mean()
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * (1 - (step + 1) / (steps + 1))

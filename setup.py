@@ -1,4 +1,4 @@
-"""Compiles the device engine, `engine/`, and the service's `climb.c` with the system's C compiler; the rest is in pyproject.toml.
+"""Compiles the device engine, `engine/`, and the service's `climb.c` with the system's C compiler; else see pyproject.toml.
 
 Both are shared libraries called through ctypes: they know no Python, so one build serves every version, and a wheel's name
 says `py3-none` and a system. Where there is no compiler, or one that can't, setuptools says so and goes on: the numpy runtimes

@@ -76,7 +76,8 @@ def _ask(options: argparse.Namespace, address: str, token: str) -> int:
     command = [*shlex.split(options.schemathesis), "run", f"{address}/openapi.json", "--checks", "all"]
     command += ["--exclude-checks", NOT_OURS, "--exclude-method", "DELETE", "--header", f"Authorization: Bearer {token}"]
     command += ["--max-examples", str(options.examples), "--phases", "examples,coverage,fuzzing", "--seed", str(options.seed)]
-    command += ["--generation-database", "none", "--continue-on-failure", "--suppress-health-check", "all", "--request-timeout", "60"]
+    command += ["--generation-database", "none", "--continue-on-failure", "--suppress-health-check", "all"]
+    command += ["--request-timeout", "60"]
     return subprocess.run(command, check=False).returncode
 
 

@@ -96,9 +96,7 @@ def main() -> int:
     parser.add_argument("--erase", type=int, default=20)
     parser.add_argument("--control", type=int, default=500, help="erasures among 3,000 devices without writing anew")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--folder", type=Path, default=None, help="on the disk to be measured"
-    )
+    parser.add_argument("--folder", type=Path, default=None, help="on the disk to be measured")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         found = measure(Path(name), options.devices, options.events, options.erase, options.seed)

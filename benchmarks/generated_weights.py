@@ -19,6 +19,7 @@ many rounds; the ratios are moved less by a busy machine.
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -106,8 +107,7 @@ def install(base: Base, recipe: GeneratorRecipe, network: AbstractGenerator) -> 
             ),
         )  # fmt: skip
         write_manifest(folder / "manifest.json", manifest)
-        elsewhere = Base(base.id, base.manifest, base.grids, base.floats, base.table, Path(place))
-        return Generator.load(elsewhere, "made")
+        return Generator.load(replace(base, path=Path(place)), "made")
 
 
 def learn_once(base: Base, network: AbstractGenerator, history: int, steps: int) -> Callable[[], None]:

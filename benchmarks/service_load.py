@@ -5,8 +5,9 @@
 Starts `ossia serve` on a folder of its own, enrolls devices, and asks over 64 keep-alive connections in a closed loop: that is
 the capacity. Then, with `--times 3`, three times as many asks a second in an open loop: what counts there is the goodput as a
 share of the capacity, how fast refusals come, that nobody is left hanging, and how soon the service stops afterwards. A sample
-of the payloads is decoded, signatures and sequences included. `server_cpu_us` is the processor's time of the service a payload,
-`client_cpu_us` that of the load generator (`load.py`), which shares the machine.
+of the payloads is decoded, signatures and sequences included. `server_cpu_us` is the processor's time of the service an answer,
+`client_cpu_us` that of the load generator (`load.py`), which shares the machine; `server_cores` and `client_cores` say how much
+of it both had. A service that had less than a core was not overloaded by its load, but by what else ran.
 """
 
 import argparse
@@ -73,11 +74,13 @@ def measure(pid: int, run) -> tuple[Tally, dict]:
     """Do a run, and say what it took."""
     before = cpu_seconds(pid)
     tally = uvloop.run(run)
-    answers = max(1, len(tally.served) + len(tally.refused))
+    answers, spent = max(1, len(tally.served) + len(tally.refused)), cpu_seconds(pid) - before
     return tally, {
         "payloads_per_s": round(tally.rate),
-        "server_cpu_us": round(1e6 * (cpu_seconds(pid) - before) / answers),
+        "server_cpu_us": round(1e6 * spent / answers),
         "client_cpu_us": round(1e6 * tally.cpu_s / answers),
+        "server_cores": round(spent / tally.wall_s, 2),
+        "client_cores": round(tally.cpu_s / tally.wall_s, 2),
         "p50_ms": quantile_ms(tally.served, 0.5),
         "p99_ms": quantile_ms(tally.served, 0.99),
         "refused_per_s": round(len(tally.refused) / tally.wall_s),

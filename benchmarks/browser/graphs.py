@@ -1,4 +1,4 @@
-"""Exports the graphs that `race.js` gives to onnxruntime-web and to LiteRT.js: the base's own network, in float32 and quantized.
+"""Exports the graphs that `race.js` gives to onnxruntime-web and LiteRT.js: the base's own network, in float32 and quantized.
 
     python benchmarks/browser/graphs.py BASE DIR
 

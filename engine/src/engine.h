@@ -4,7 +4,7 @@
  *     payload.c    bytes -> what they ask for, or which field is wrong
  *     fold.c       model, what is asked for -> weights
  *     encode.c     history -> user state  sasrec.c, gru4rec.c, caser.c
- *     score.c      user state, rows -> scores, the k best; tail.c: of rows that are not held
+ *     score.c      user state, rows -> scores; top.c: the k best; tail.c: of rows that are not held
  *     kernels*     the arithmetic of the last two, once per instruction set; dispatch.c picks
  *
  * A matrix is a panel: channels in groups of 16, inputs in groups of 4, so that one group of each is the 64 bytes that one
@@ -368,4 +368,27 @@ static inline float round_to_grid(float x) /* half away from zero, then -127 ...
     float away = x < 0 ? -0.49999997f : 0.49999997f; /* the largest below a half: x + a half would round up 0.49999997 */
     return x >= 127 ? 127 : x <= -127 ? -127 : x == x ? (float)(int)(x + away) : 0;
 }
+
+/* ---- scores (score.c), of which top.c picks the k best ---- */
+
+enum { CHUNK = 1024, NO_ROW = -1 }; /* candidates that are scored at once; one that is to have no score */
+#define OUTLINED __attribute__((noinline)) /* once a chunk: a call costs nothing there, a copy does */
+
+typedef struct { /* what scoring needs to know, for all candidates of a call */
+    const ossia_model *model;
+    const ossia_scratch *scratch;
+    const kernels *run;
+    const uint8_t *widths;
+    bool known, all_rows, unseen;
+    const tail *tail; /* of rows that are not held; NULL: there are none, or nothing scores them */
+} ranker;
+
+ranker make_ranker(const ossia_model *model, const ossia_weights *weights, ossia_scratch *s, const int32_t *history,
+                   size_t events, bool unseen);
+/* The width at which a row counts: its own, 8 bits if it is in the history, or none if that is to be left out. */
+uint8_t width_of(const ranker *r, int32_t item);
+/* Rows and widths of up to CHUNK candidates, those listed or the rows from `first` on; scores of such; and both in one. */
+void pick_rows(const ranker *r, const int32_t *items, int32_t first, size_t count, int32_t *rows, uint8_t *widths);
+void score_rows(const ranker *r, const int32_t *rows, const uint8_t *widths, size_t count, float *scores);
+void score_chunk(const ranker *r, const int32_t *items, int32_t first, size_t count, float *scores);
 #endif

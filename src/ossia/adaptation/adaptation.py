@@ -49,7 +49,14 @@ class Coordinates:
     weights: Float16[np.ndarray, " rank"]
 
     def expand(self, basis: Basis) -> Float32[np.ndarray, "channels inputs"]:
-        """Return Δ in float32: θ times the left factor first, then as a delta of low rank."""
+        """Return Δ in float32: θ times the left factor first, then as a delta of low rank.
+
+        Args:
+            basis: the slot's, from the base.
+
+        Returns:
+            Δ.
+        """
         left = basis.left.astype(np.float32) * self.weights.astype(np.float32)
         return _multiply(left, basis.right.astype(np.float32))
 

@@ -122,7 +122,7 @@ def climb_in_numpy(
 def _climb_block(
     steps: Steps, share: Float32[np.ndarray, "users things"], slack: Int64[np.ndarray, " users"]
 ) -> UInt8[np.ndarray, "users things"]:
-    """Climb for some users: what is in the run is told from the keys as they stood, which costs less than to mark it step by step."""
+    """Climb for some users: what is in the run is told from the keys as they stood, which is cheaper than to mark each step."""
     keys = _keys(steps, share)
     order = np.sort(keys, axis=1)
     order &= NUMBER

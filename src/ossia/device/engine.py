@@ -119,7 +119,7 @@ class EngineRanker:
         beside = None if vectors is None else np.ascontiguousarray(vectors)
         scores = np.empty(len(items), np.float32)
         answer = loaded_library().ossia_score(
-            *self._call(), given(events), len(events), given(items), len(items), given(beside), NOTHING.from_buffer(scores)
+            *self._call(), given(events), len(events), given(items), len(items), given(beside), NOTHING.from_buffer(scores.data)
         )  # fmt: skip
         check(answer, "candidates")
         return scores
@@ -149,7 +149,7 @@ class EngineRanker:
         positions, scores, shown = np.empty(k, np.int32), np.empty(k, np.float32), ctypes.c_size_t()
         answer = loaded_library().ossia_top(
             *self._call(), given(events), len(events), given(items), count, UNSEEN if unseen else 0,
-            k, NOTHING.from_buffer(positions), NOTHING.from_buffer(scores), ctypes.byref(shown),
+            k, NOTHING.from_buffer(positions.data), NOTHING.from_buffer(scores.data), ctypes.byref(shown),
         )  # fmt: skip
         check(answer, "candidates")
         return positions[: shown.value], scores[: shown.value]

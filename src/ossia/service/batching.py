@@ -4,10 +4,10 @@
     batches    as many as wait, at most `batch`; while one waits for the disk the next is begun, if it is full
     deadline   who has no answer by then is refused, whatever he waits for, and no work is begun for him
 
-Work has two parts with a promise between them, for which nobody's time is taken (`Begun`). Both run in the event loop as long as
-they are short: handing the interpreter from thread to thread, hundreds of times a batch, costs more than the work, and under a
-flood the thread that refuses would starve the one that serves. Long work, for a large base, goes to a thread of its own, so
-that the loop stays free to refuse.
+Work has two parts with a promise between them, for which nobody's time is taken (`Begun`). Both run in the event loop as long
+as they are short: the interpreter is not handed from thread to thread, tens of times a batch, and under a flood a thread that
+refuses would starve the one that serves. Long work, for a large base, goes to a thread of its own, so that the loop stays
+free to refuse.
 
 Under three times the load that it can bear, a server without a bound serves almost nobody in time: everybody waits, gives up,
 and the work was in vain. A short queue with fast refusals goes on serving as many as it can. Every request gets exactly one

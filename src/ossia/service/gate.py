@@ -133,7 +133,7 @@ class Gate(HttpToolsProtocol):
 
 
 def body_at(data: bytes) -> int:
-    r"""Find the body of a whole request: its head ends, names one length and no other framing, and the body is as long as it says.
+    r"""Find the body of a whole request: its head ends, names one length and no other framing, and so long is the body.
 
     Args:
         data: begins like a request.

@@ -329,13 +329,11 @@ def _advance(devices: Sequence[bytes], connection: "apsw.Connection") -> list[in
     """Count the devices' sequences up, and read them afterwards: a RETURNING for each would take three times as long."""
     each = [(device,) for device in devices]
     connection.executemany("UPDATE device SET sequence = sequence + 1 WHERE id = ?", each)
-    last = dict(connection.executemany("SELECT id, sequence FROM device WHERE id = ?", each).fetchall())
-    taken: list[int | None] = []
-    for device in reversed(devices):  # one who stands there twice has two: the last of them is what was read
-        taken.append(last.get(device))
-        if device in last:
-            last[device] -= 1
-    return taken[::-1]
+    found = connection.executemany("SELECT id, sequence FROM device WHERE id = ?", each)
+    last = {device: int(str(sequence)) for device, sequence in found}
+    again = len(last) < len(devices)  # perhaps somebody stands there twice: what was read is the last of his
+    later = [devices[at + 1 :].count(device) if again else 0 for at, device in enumerate(devices)]
+    return [last[device] - more if device in last else None for device, more in zip(devices, later, strict=True)]
 
 
 def _add_feedback(device: bytes, at: int, events: Sequence[bytes], connection: "apsw.Connection") -> int:

@@ -17,8 +17,9 @@ from ossia.evaluation.report import Headline, Report, write_report
 from ossia.evaluation.table import Family
 from ossia.studies.chord import read_row
 from ossia.studies.chord_verdict import compare_judged
-from ossia.studies.forward_ofa import FINE_TUNED, Spent
+from ossia.studies.forward_ofa import FINE_TUNED
 from ossia.studies.forward_ofa_conflict import Conflict
+from ossia.studies.forward_ofa_desk import Spent
 from ossia.training.frozen import Judged
 
 OWN = "own payload"

@@ -1,6 +1,5 @@
 """The study of Forward-OFA judges every row once, keeps every budget, and its parts are missing where they say so."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -14,10 +13,11 @@ from ossia.data import Dataset, synthetic
 from ossia.errors import UsageError
 from ossia.evaluation import Provenance
 from ossia.personalizers.forward_ofa import ForwardOfa, layers_of
-from ossia.studies import forward_ofa
 from ossia.studies.chord import read_row
-from ossia.studies.forward_ofa import FINE_TUNED, Desk, study
+from ossia.studies.forward_ofa import FINE_TUNED, study
 from ossia.studies.forward_ofa_conflict import Conflict
+from ossia.studies.forward_ofa_desk import Desk
+from ossia.studies.forward_ofa_table import FEW, try_structures
 from ossia.studies.forward_ofa_variants import VARIANTS, SharedWeights, Static
 from ossia.studies.forward_ofa_verdict import OWN, conclude, write_page
 from ossia.training import BackboneRecipe, train_backbone
@@ -88,22 +88,21 @@ def test_nothing_was_chosen_on_test_events(data: Dataset, folder: Path) -> None:
 
 def test_the_table_holds_the_likeliest_structure_of_those_that_fit(data: Dataset, folder: Path) -> None:
     desk = Desk.prepare(data, folder / "run", folder / "out" / "run", RECIPE.resolve())
-    assert len(desk.table) == 16
+    worth = {each.kept: each.likelihood for each in desk.table}
+    assert len(worth) == 16
     for share in (0.0, 0.3, 1.0):
         chosen = desk.looked_up(share)
         assert float(chosen @ desk.untrained.costs) <= share + 1e-6
-        fit = [kept for kept in desk.table if float(torch.tensor(kept).float() @ desk.untrained.costs) <= share + 1e-6]
-        assert desk.table[tuple(chosen.int().tolist())] == max(desk.table[kept] for kept in fit)
+        fit = [kept for kept in worth if float(torch.tensor(kept).float() @ desk.untrained.costs) <= share + 1e-6]
+        assert worth[tuple(chosen.int().tolist())] == max(worth[kept] for kept in fit)
 
 
-def test_of_many_blocks_the_first_ones_and_the_least_missed_are_tried(
-    data: Dataset, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    desk = Desk.prepare(data, folder / "run", folder / "out" / "run", RECIPE.resolve())
-    desk = replace(desk, folder=tmp_path)
-    monkeypatch.setattr(forward_ofa, "FEW", 3)
-    assert {sum(kept) for kept in desk.table} == {0, 1, 2, 3, 4}
-    assert len(desk.table) < 16 and (1, 1, 0, 0) in desk.table
+def test_of_many_blocks_the_first_ones_and_the_least_missed_are_tried() -> None:
+    gates, worth = FEW + 2, np.arange(FEW + 2)[::-1]  # the last block is missed least
+    tried = {each.kept for each in try_structures(gates, lambda kept: float(worth @ kept))}
+    assert {sum(kept) for kept in tried} == set(range(gates + 1))
+    assert all((1,) * count + (0,) * (gates - count) in tried for count in range(gates + 1))
+    assert len(tried) == 1 + gates * (gates + 1) / 2  # with one less, of every length
 
 
 def test_measured_prices_take_the_place_of_weights(data: Dataset, folder: Path) -> None:

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from ossia.adaptation import Adaptation, Base, costs, decode_payload, encode_payload
+from ossia.adaptation import Adaptation, Base, Coordinates, costs, decode_payload, encode_payload
 from ossia.adaptation.allocate import Device
 from ossia.adaptation.personalizer_manifest import Generated
 from ossia.adaptation.prices import CostTable
@@ -26,6 +26,7 @@ from ossia.types import Budget
 
 DUET = GeneratorRecipe(hidden=16, latent=8, epochs=2, batch=60, lr=0.01)
 OFA = msgspec.structs.replace(DUET, personalizer="forward-ofa", slots=("blocks.0.output", "blocks.0.contract"))
+COORDINATES = msgspec.structs.replace(OFA, name="coordinates", coordinates=True)
 RIDGE = PersonalizerRecipe(personalizer="ridge", learn="sensitivities", batch=400)
 PRICES = CostTable("imagined", "numpy", 10.0, {"blocks.0.attention": 30.0, "blocks.0.feed_forward": 20.0}, 0.01)
 
@@ -42,8 +43,8 @@ def base(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Base:
     recipe = BackboneRecipe(dim=8, length=6, blocks=1, heads=2, hidden=16, dropout=0.0, batch=200, epochs=4, lr=0.01)
     for _ in train_backbone(data, recipe, folder / "run"):
         pass
-    made = publish(folder / "run", data, folder / "base")
-    for each in (DUET, OFA, RIDGE):
+    made = publish(folder / "run", data, folder / "base", basis=5)
+    for each in (DUET, OFA, RIDGE, COORDINATES):
         list(train_personalizer(data, made, each))
     return made
 
@@ -65,6 +66,29 @@ def test_what_is_installed_says_what_it_generates(base: Base) -> None:
     assert duet.manifest.generated == Generated(("blocks.0.expand", "blocks.0.contract"), 1, gates=False)
     assert ofa.manifest.generated == Generated(("blocks.0.output", "blocks.0.contract"), 1, gates=True)
     assert {"own_log_likelihood", "another_log_likelihood", "constant_log_likelihood"} <= duet.manifest.validation.keys()
+
+
+def test_coordinates_come_from_training_to_a_ranking(data: Dataset, base: Base) -> None:
+    served = Generator.load(base, "coordinates")
+    assert served.manifest.generated == Generated(("blocks.0.output", "blocks.0.contract"), 5, gates=True, coordinates=True)
+    profiles = make_profiles(base, data.split().test.histories)[:8]
+    answers = served.personalize_many(profiles, [Budget()] * 8)
+    sent = [encode_payload(base, each, issued=0, expiry=1) for each in answers]
+    assert len({payload[80:] for payload in sent}) > 1  # users differ
+    arrived = decode_payload(base, max(sent, key=len), allow_unsigned=True).adaptation
+    assert all(isinstance(delta, Coordinates) for delta in arrived.deltas)
+    assert len(max(sent, key=len)) <= 80 + 1 + 2 + 1 + 2 * 2 * 5
+    history = data.split().test.histories[0]
+    moved, plain = (RUNTIMES["numpy"](base, each).state(history) for each in (arrived, Adaptation()))
+    assert np.abs(moved - plain).max() > 0
+
+
+def test_coordinates_without_a_basis_are_refused(data: Dataset, base: Base, tmp_path: Path) -> None:
+    plain = publish(base.path.parent / "run", data, tmp_path / "plain")
+    with pytest.raises(UsageError, match="published with --basis"):
+        list(train_personalizer(data, plain, COORDINATES))
+    with pytest.raises(UsageError, match="at most 255 directions"):
+        publish(base.path.parent / "run", data, tmp_path / "many", basis=256)
 
 
 def test_another_setting_under_the_same_name_is_refused(data: Dataset, base: Base) -> None:

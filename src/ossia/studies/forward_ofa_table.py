@@ -35,7 +35,7 @@ def try_structures(gates: int, likelihood: Callable[[Structure], float]) -> tupl
         what was tried.
 
     Example:
-        >>> [each.kept for each in try_structures(2, sum)]
+        >>> [each.kept for each in try_structures(2, lambda kept: float(sum(kept)))]
         [(0, 0), (0, 1), (1, 0), (1, 1)]
     """
     found: dict[Structure, float] = {}

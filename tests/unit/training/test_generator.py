@@ -121,7 +121,7 @@ def test_gates_codes_rows_and_deltas_share_a_payload_within_every_limit(data: Da
     whole = costs(base, Adaptation())
     device = Device(cost_table=PRICES)
     budget = Budget(
-        latency_us=45.0, weight_bytes=0.5 * whole.weight_bytes, table_bytes=0.8 * whole.table_bytes, download_bytes=500
+        latency_us=45.0, weight_bytes=0.75 * whole.weight_bytes, table_bytes=0.8 * whole.table_bytes, download_bytes=500
     )
     for answer in both.personalize_many(profiles, [budget] * 20, devices=[device] * 20):
         assert answer.codes is not None and answer.rows is not None and answer.gates is not None and answer.deltas

@@ -9,7 +9,7 @@
 
 Neither side pays for what a process does once: Python, torch, opening the base, making the optimizer. An epoch is every event
 of the history once as a target, against 768 negatives, as a large catalog is trained: all events in one step, which is the
-cheapest epoch there is, and event by event, as they come. Learning is not charged for folding what it has learnt. A first step
+cheapest epoch there is, and event by event, as they come. Learning is not charged for folding what it has learned. A first step
 comes before the clock runs.
 
 Networks have random weights: what an answer costs does not depend on them. Times are of processor time, the best of

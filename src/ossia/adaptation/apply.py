@@ -77,7 +77,7 @@ def apply(base: Base, adaptation: Adaptation) -> Weights:
 
 
 def add_delta(base: Base, slot: str, delta: Delta | None) -> Grid:
-    """Add a delta and requantise; a slot without one keeps the base's own bytes.
+    """Add a delta and requantize; a slot without one keeps the base's own bytes.
 
     Args:
         base: whose slot.

@@ -1,6 +1,6 @@
 """A published base in torch again: the twin of what a device computes with.
 
-A base is int8 panels with scales; dequantised, they are ordinary float32 matrices, and the textbook module runs on them. So
+A base is int8 panels with scales; dequantized, they are ordinary float32 matrices, and the textbook module runs on them. So
 the device's forward in numpy and this one must agree to the last few digits, and studies can judge an adaptation in torch.
 
     W = values · scale  per channel          a skipped branch: its last slot is zero, so that it adds nothing

@@ -158,7 +158,7 @@ def _load_run(run: Path, data_hash: str) -> "ossia.training.Run":
 
 
 def _is_refit(base: "ossia.adaptation.Base | None", run: "ossia.training.Run | None", split: "ossia.data.Split") -> bool:
-    """Tell whether what is judged has learnt from validation events: a run says so, of a base the table's counts tell."""
+    """Tell whether what is judged has learned from validation events: a run says so, of a base the table's counts tell."""
     counted = 0 if base is None else int(base.table.counts.sum())
     return counted > len(split.train.items) or (run is not None and run.recipe.refit)
 

@@ -92,10 +92,10 @@ def global_time(histories: Histories, times: Shaped[np.ndarray, " events"], cuts
 
 
 def check_no_leak(split: Split, histories: Histories, times: Shaped[np.ndarray, " events"], cuts: Cuts) -> None:
-    """Refuse a split in which something is learnt, or asked, on the wrong side of a cut; `global_time` can't make one.
+    """Refuse a split in which something is learned, or asked, on the wrong side of a cut; `global_time` can't make one.
 
     Nothing is taken from how the split was made: a user's training events must be the beginning of the history, and then the
-    time of its last one is the latest that was learnt from.
+    time of its last one is the latest that was learned from.
 
     Args:
         split: to check.

@@ -207,8 +207,8 @@ def _only(
 def _by_popularity(events: Events, order: Int64[np.ndarray, " events"], cuts: Cuts | None) -> tuple[Histories, list[str]]:
     """Number items by descending count in training; stable, so ties stay in order of first appearance."""
     histories = Histories(events.items[order].astype(np.int32), offsets_of(np.bincount(events.users)))
-    learnt = in_training(histories) if cuts is None or events.times is None else events.times[order] <= cuts.validation
-    counts = item_counts(histories.where(learnt), len(events.item_ids))
+    learned = in_training(histories) if cuts is None or events.times is None else events.times[order] <= cuts.validation
+    counts = item_counts(histories.where(learned), len(events.item_ids))
     items, item_ids = renumber(histories.items, np.argsort(-counts, kind="stable"), events.item_ids)
     return Histories(items.astype(np.int32), histories.offsets), item_ids
 

@@ -1,4 +1,4 @@
-"""What is learnt from, what choices are made on, and what is reported: leave-one-out.
+"""What is learned from, what choices are made on, and what is reported: leave-one-out.
 
 Of every user with at least three events the last is the test case, the one before it the validation case, and the rest is
 training (the protocol of SASRec and of nearly every table since, full ranking or not):

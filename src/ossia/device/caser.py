@@ -20,7 +20,7 @@ from ossia.device.linear import Arithmetic, Linear
 
 
 def caser(weights: Weights, arithmetic: Arithmetic) -> Encoder:
-    """Make Caser's encoder ready: layers are dequantised or laid out once, here, not in every call.
+    """Make Caser's encoder ready: layers are dequantized or laid out once, here, not in every call.
 
     Args:
         weights: a folded Caser.

@@ -24,7 +24,7 @@ from ossia.device.linear import Arithmetic, Linear
 
 
 def gru4rec(weights: Weights, arithmetic: Arithmetic) -> Encoder:
-    """Make GRU4Rec's encoder ready: layers are dequantised or laid out once, here, not in every call.
+    """Make GRU4Rec's encoder ready: layers are dequantized or laid out once, here, not in every call.
 
     Args:
         weights: a folded GRU4Rec.

@@ -87,7 +87,7 @@ def sigmoid(x: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
 
 
 def own_rows(weights: Weights, items: Int[np.ndarray, " events"]) -> Float32[np.ndarray, "events dim"]:
-    """Dequantise the rows of a history, at 8 bits: a device always holds its own history's.
+    """Dequantize the rows of a history, at 8 bits: a device always holds its own history's.
 
     Args:
         weights: folded weights.

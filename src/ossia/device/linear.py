@@ -3,7 +3,7 @@
 A runtime differs from another one in two places only: how a layer multiplies, and how a state meets the rows or vectors of
 the candidates. An `Arithmetic` holds those functions; the rest of a forward exists once (`forward.py`).
 
-`FLOAT`: the panel is dequantised once per adaptation, activations stay float32.
+`FLOAT`: the panel is dequantized once per adaptation, activations stay float32.
 
     y = x · (values · scale)ᵀ + bias                          score_i = (Σ state · values_i) · scale_i
 
@@ -60,7 +60,7 @@ def float_linear(panel: Panel, bias: Float32[np.ndarray, " channels"]) -> Linear
     """Make a layer of float32 weights: x · Wᵀ + bias.
 
     Args:
-        panel: the folded weights, dequantised here once.
+        panel: the folded weights, dequantized here once.
         bias: one number per channel.
 
     Returns:

@@ -139,7 +139,7 @@ Runtime: TypeAlias = Callable[[Base, Adaptation], StateRanker]
 
 
 def numpy_ranker(base: Base, adaptation: Adaptation) -> DeviceRanker:
-    """Rank in float32, with dequantised weights.
+    """Rank in float32, with dequantized weights.
 
     Args:
         base: the base.

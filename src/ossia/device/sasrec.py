@@ -34,7 +34,7 @@ from ossia.device.linear import Arithmetic, Linear
 
 
 def sasrec(weights: Weights, arithmetic: Arithmetic) -> Encoder:
-    """Make SASRec's encoder ready: layers are dequantised or laid out once, here, not in every call.
+    """Make SASRec's encoder ready: layers are dequantized or laid out once, here, not in every call.
 
     Args:
         weights: a folded SASRec.

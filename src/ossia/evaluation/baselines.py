@@ -3,7 +3,7 @@
 **Popularity** gives everybody the same list; **recent popularity** counts only what users met last (`recent_counts`), and is
 the better of the two where taste moves on. **The Markov bigram** looks at the last item only: what followed it in other
 people's histories, most often first. On the Amazon sets the bigram beats most published neural models, so a method that
-can't beat it has learnt less than a count of pairs.
+can't beat it has learned less than a count of pairs.
 
     score(next | last) = #{ last → next in the training histories },  ties by popularity
 

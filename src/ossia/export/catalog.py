@@ -41,7 +41,7 @@ def usable_events(graph: Graph, base: Base) -> tuple[str, str]:
 
 
 def own_rows(graph: Graph, events: str) -> str:
-    """Dequantise the rows of the history, at 8 bits.
+    """Dequantize the rows of the history, at 8 bits.
 
     Args:
         graph: where to compute it.

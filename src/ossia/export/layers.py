@@ -61,7 +61,7 @@ def linear(graph: Graph, base: Base, slot: str, x: str) -> str:
 
 
 def weight(graph: Graph, base: Base, slot: str) -> str:
-    """Fold a slot and dequantise it.
+    """Fold a slot and dequantize it.
 
     Args:
         graph: where to compute it.

@@ -110,7 +110,7 @@ def _model(graph: Graph, inputs: Sequence[Tensor], outputs: Mapping[str, Tensor]
 
 
 def _packed(model: schema.ModelT) -> bytes:
-    """Serialise a model without its data."""
+    """Serialize a model without its data."""
     builder = flatbuffers.Builder()
     builder.Finish(model.Pack(builder), IDENTIFIER)
     return bytes(builder.Output())

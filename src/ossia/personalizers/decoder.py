@@ -47,7 +47,7 @@ class Decoder(nn.Module):
 
 
 def mapper(inputs: int, hidden: int, latent: int) -> nn.Sequential:
-    """Make M₂ relu(M₁ x) with M₂ at zero: the user is nobody in particular until something is learnt.
+    """Make M₂ relu(M₁ x) with M₂ at zero: the user is nobody in particular until something is learned.
 
     Args:
         inputs: length of x.

@@ -44,7 +44,7 @@ from ossia.personalizers.generator import AbstractGenerator, Graph
 from ossia.types import Slot
 
 KEEP = 2.0
-"""Log-odds of keeping a block before anything is learnt."""
+"""Log-odds of keeping a block before anything is learned."""
 
 
 class Controller(nn.Module):

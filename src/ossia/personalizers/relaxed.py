@@ -36,7 +36,7 @@ Joint: TypeAlias = Callable[[str, nn.Linear, Tensor], Tensor]
 
 
 def weights_at(base: Base, alphabet: Sequence[int]) -> dict[str, Float[Tensor, "widths channels inputs"]]:
-    """Dequantise every slot at every width of an alphabet, exactly as a device folds it.
+    """Dequantize every slot at every width of an alphabet, exactly as a device folds it.
 
     Args:
         base: the frozen base.

@@ -4,7 +4,7 @@
     s_c  = φ(p) · C_c                          a channel's predicted sensitivity per weight, in units of its spread
     I_c  = k_c · softplus(s_c),  divided by its mean over all channels
 
-The frequencies Ω ~ N(0, 1/d) and phases ω are drawn once and never learnt. s is linear in what is learnt, C, which so has a
+The frequencies Ω ~ N(0, 1/d) and phases ω are drawn once and never learned. s is linear in what is learned, C, which so has a
 closed form (`ossia.training.sensitivities`). softplus keeps the order and makes importance positive; what is predicted to do
 harm comes to nearly nothing. C starts at 0: before training a channel matters as much as it has weights.
 

@@ -165,7 +165,7 @@ class Generator(Answerer[GeneratorPlan]):
     def _choose(
         self, states: Float32[np.ndarray, "users dim"], plans: Sequence[GeneratorPlan]
     ) -> UInt8[np.ndarray, "users gates"]:
-        """Choose each user's blocks; all of them where nothing was learnt about that."""
+        """Choose each user's blocks; all of them where nothing was learned about that."""
         if self._controller is None:
             return np.ones((len(states), len(self.base.manifest.gates)), np.uint8)
         share = np.array([[plan.structure.share] for plan in plans], np.float32)

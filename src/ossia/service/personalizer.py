@@ -1,6 +1,6 @@
 """Profile and budget in, adaptation out: what the cloud does for one request. onnxruntime and numpy, never torch.
 
-    importance of channels    the personalizer's network, exported to ONNX, on the dequantised profile
+    importance of channels    the personalizer's network, exported to ONNX, on the dequantized profile
     importance of rows        softmax over the table of  (state · item + β · log (count + 1)) / T,  β and T from the manifest
     adaptation                `ossia.adaptation.allocate`: exact, within every limit of the budget
 

@@ -10,15 +10,15 @@ So rows are chosen by the profile of 0, 2 or 5 events ago, and
 What is wanted most is held, until the bytes are spent:
 
     own rows           profile · E_i + β log(count_i + 1)                 β as `row_prior` chooses it, on validation
-    learnt rows        (profile + δ(profile)) · E_i + β log(count_i + 1)      δ: below
+    learned rows        (profile + δ(profile)) · E_i + β log(count_i + 1)      δ: below
     another user's     own rows, for the wrong person
     popular rows       count_i
     own groups         rows of the k-means groups with the highest mean probability; another user's groups
     product codes      4, 8 or 16 bytes for every row and nothing else; or those under own rows: the coarse tail
-    … by k-means       the same bytes, but codewords that have not learnt to order rows (`ossia.training.product_codes`)
+    … by k-means       the same bytes, but codewords that have not learned to order rows (`ossia.training.product_codes`)
     whole table        at 8, 4, 2 bits
 
-δ is learnt on *future* targets: where a profile two events old should have been for the item that comes now,
+δ is learned on *future* targets: where a profile two events old should have been for the item that comes now,
 −∂ loss / ∂ profile, averaged by the ridge on random features of the profile (`ossia.training.sensitivities`) over the
 validation events of four users in five; its length is the one at which most targets of the fifth user's are held.
 
@@ -128,8 +128,10 @@ class Room:
         chosen = np.sort(np.random.default_rng(seed).permutation(len(test))[:cases])
         beta = choose_beta(frozen, data.split().validation, seed=seed).beta
         means = {parts: fit_product_codes(frozen.vectors, material.learn.profiles, parts, seed=seed) for parts in TAILS}
-        learnt = {parts: learn_order(tail, frozen.vectors, material.learn.profiles, seed=seed) for parts, tail in means.items()}
-        tails = {f"codes of {parts} bytes": tail for parts, tail in learnt.items()}
+        learned = {
+            parts: learn_order(tail, frozen.vectors, material.learn.profiles, seed=seed) for parts, tail in means.items()
+        }
+        tails = {f"codes of {parts} bytes": tail for parts, tail in learned.items()}
         tails |= {f"codes of {parts} bytes{BY_MEANS}": tail for parts, tail in means.items()}
         groups = k_means(frozen.vectors, GROUPS, seed=seed)
         features, drift = _learn_drift(material, beta)
@@ -239,7 +241,7 @@ def _judge_chunk(
 
 def _tails_under(room: Room, kind: str) -> list[str]:
     """Name the tails that are judged under a kind of rows: those by k-means alone under own rows only."""
-    if kind not in ("own rows", "learnt rows", "another user's rows"):
+    if kind not in ("own rows", "learned rows", "another user's rows"):
         return []
     return [name for name in room.tails if kind == "own rows" or not name.endswith(BY_MEANS)]
 
@@ -255,8 +257,8 @@ def _wanted(room: Room, rows: Int[np.ndarray, " chunk"]) -> Iterator[tuple[str, 
         own = room.profiles[stale][rows]
         wants = own @ frozen.vectors.T + room.prior
         yield "own rows", stale, wants.topk(most, dim=1).indices
-        learnt = own + room.features(own) @ room.drift
-        yield "learnt rows", stale, (learnt @ frozen.vectors.T + room.prior).topk(most, dim=1).indices
+        learned = own + room.features(own) @ room.drift
+        yield "learned rows", stale, (learned @ frozen.vectors.T + room.prior).topk(most, dim=1).indices
         swapped = room.profiles[stale][other] @ frozen.vectors.T + room.prior
         yield "own groups", stale, _by_group(room, wants).topk(most, dim=1).indices
         if stale == 0:

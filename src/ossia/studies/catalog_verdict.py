@@ -25,7 +25,7 @@ from ossia.studies.catalog_refresh import EVENTS, Refresh
 from ossia.studies.catalog_study import HOLDINGS, MIXTURES, REFRESHES, SPLITS
 
 WHOLE = "float32 table"
-LEARNT, OWN = "learnt rows", "own rows"
+LEARNED, OWN = "learned rows", "own rows"
 JUDGED = (HOLDINGS, MIXTURES)
 MEASURED = ("sent", "fresh", "stale")
 DRAWN: dict[str, Family] = {
@@ -74,7 +74,7 @@ class CatalogVerdict:
     Attributes:
         runs: whose seeds are pooled.
         lines: every holding.
-        gains: what was learnt or chosen − what it is held against at the same bytes, NDCG@10.
+        gains: what was learned or chosen − what it is held against at the same bytes, NDCG@10.
         splits: how validation split the bytes of rows at mixed widths, for each run and share.
         refreshes: what it costs to refresh own rows every two events; means over runs.
     """
@@ -113,7 +113,7 @@ def conclude(folder: Path, runs: Sequence[str], *, seed: int = 0) -> CatalogVerd
 
 def _rival(holding: Holding, others: Collection[Holding]) -> Holding | None:
     """Find what a holding is held against, if anything, nearest in bytes: own rows at 4 bits, or codes by k-means alone."""
-    kind = next((holding.kind.replace(name, OWN) for name in (LEARNT, MIXED) if name in holding.kind), holding.kind + BY_MEANS)
+    kind = next((holding.kind.replace(name, OWN) for name in (LEARNED, MIXED) if name in holding.kind), holding.kind + BY_MEANS)
     alike = [each for each in others if (each.kind, each.stale) == (kind, holding.stale)]
     return min(alike, key=lambda each: abs(each.share - holding.share), default=None)
 

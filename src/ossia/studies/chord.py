@@ -6,9 +6,9 @@ For each run (the seeds of the study) and each operating point (an alphabet of w
     float32, random encoder   the paper's backbone: another run, of which training moved nothing but the item table
     8, 4, 3, 2 bits           the same width for every channel (3 bits: the nested grid's slice, which no format carries)
     post-training             mixed precision by the mean squared sensitivity (empirical Fisher), the same for all
-    global                    one learnt allocation: the mean sensitivity
+    global                    one learned allocation: the mean sensitivity
     magnitude                 one allocation by mean |W|
-    own … (RECIPE)            this user's widths, by the ridge or by a hypernetwork that learnt to say what the ridge says
+    own … (RECIPE)            this user's widths, by the ridge or by a hypernetwork that learned to say what the ridge says
     another user's … · average user's …     the same answers for the wrong person, or the mean importance for everybody
     random …                  the user's own widths dealt out anew among channels of one size
     without LEVEL             CHORD without its filter, element or layer level
@@ -19,7 +19,7 @@ effects that NDCG@10 can't. A row is judged once and written down (`rows/POINT/R
 where it stopped. Averages of bits are met by `cut`; `adaptation.allocate` would also fill the few bytes that this leaves.
 
 A point may round activations, too: what every slot reads, event by event, onto a grid of so many bits. Then all of its rows are
-judged so, and one more, 8 bits for all; the widths are those that were learnt without. The rows that no point changes are not.
+judged so, and one more, 8 bits for all; the widths are those that were learned without. The rows that no point changes are not.
 
 Nothing is chosen on test events: what is chosen at all (penalties, temperature, length of the static step) the fifth of the
 users with other validation events chose. `chord_verdict.py` pools the seeds.
@@ -248,9 +248,9 @@ def point_rows(material: Material, point: Point, personalizers: Sequence[str] = 
     observed = material.observed(point.alphabet[0], point.alphabet[-1])
     table = _Desk(material, frozen, point)
     per_weight = observed.mean / material.inputs
-    learnt = material.inputs * torch.nn.functional.softplus(SHARPNESS * per_weight / per_weight.std())
+    learned = material.inputs * torch.nn.functional.softplus(SHARPNESS * per_weight / per_weight.std())
     yield table.same("post-training mixed precision", "base", observed.square)
-    yield table.same("global widths", "base", learnt)
+    yield table.same("global widths", "base", learned)
     yield table.same("magnitude", "base", table.untrained.importance(material.learn.profiles[:1])[0])
     if point.activations:
         whole = replace(material.frozen, activations=point.activations)
@@ -315,7 +315,7 @@ class _Desk:
             yield Row(f"random widths ({recipe})", "control", lambda: self.frozen.judge(test, random()))
 
     def hypernetwork(self, observed: Observed, without: str = "") -> AbstractPersonalizer:
-        """Teach a CHORD what the ridge says, or read what it learnt at another point between the same widths."""
+        """Teach a CHORD what the ridge says, or read what it learned at another point between the same widths."""
         levels = {f"{without}_level": False} if without else {}
         made = self._make(msgspec.structs.replace(PersonalizerRecipe(alphabet=self.point.alphabet), **levels))
         low, high = self.point.alphabet[0], self.point.alphabet[-1]

@@ -13,7 +13,7 @@ One pass gives four answers, each for everybody and at once:
 The static control has a personal answer too, and the same events, features and solve, but changes no width. What codes gain
 beyond it is due to precision; what they gain without it may be due to seeing more events than the base has.
 
-Learnt from are the validation events of four users in five; the fifth user's choose penalties and the length of the boosting
+Learned from are the validation events of four users in five; the fifth user's choose penalties and the length of the boosting
 step. Test events are read once, for the figures.
 """
 
@@ -72,7 +72,7 @@ class Material:
         folder: where its files lie.
         backbone: as it was trained, in float32.
         frozen: its base at 2 and 8 bits, calibrated.
-        learn: events that are learnt from.
+        learn: events that are learned from.
         select: events that settings are chosen on.
         test: events that are reported.
         before: the validation events of `test`'s users, one event earlier: for churn.
@@ -96,7 +96,7 @@ class Material:
             data: what the run was trained on.
             run: the run's folder.
             folder: where its part of the study goes.
-            seed: of who is learnt from.
+            seed: of who is learned from.
 
         Returns:
             the material.
@@ -139,7 +139,7 @@ class Material:
             high: its widest.
 
         Returns:
-            what was learnt.
+            what was learned.
         """
         path = self.folder / f"observed-{low}-{high}.safetensors"
         base = self.frozen.base

@@ -8,10 +8,10 @@ For each run (the seeds of the study) and each share of the blocks' cost that a 
     another user's … · average user's payload      the same answers for the wrong person, or for the mean profile
     lookup table, own weights      the table's structure, weights generated for it
     without …, …                   Forward-OFA without one of its parts, trained alike (`forward_ofa_variants.py`)
-    static model of the same size  no payload: an adapter behind the user state, learnt from the same events
+    static model of the same size  no payload: an adapter behind the user state, learned from the same events
 
 All are judged on every test event: rank in the whole catalog, and log-likelihood. `fine-tuned on the device` (all blocks, some
-users) is the slow comparison: a delta of the same slots, learnt by gradient steps on the user's own history. What is chosen
+users) is the slow comparison: a delta of the same slots, learned by gradient steps on the user's own history. What is chosen
 at all (epochs, the table, steps and step size of fine-tuning) the fifth of the users with other validation events chose. Each
 row is written down when it is judged, each variant when it is trained, so that an interrupted study goes on.
 """

@@ -58,7 +58,7 @@ class Desk:
         folder: where its files lie.
         recipe: of every variant.
         frozen: the base, calibrated.
-        learn: events that are learnt from.
+        learn: events that are learned from.
         select: events that settings are chosen on.
         test: events that are reported.
         prices: what each block costs where it runs; None: what it weighs.
@@ -108,14 +108,14 @@ class Desk:
 
     @cached_property
     def untrained(self) -> ForwardOfa:
-        """Forward-OFA before it has learnt anything: it adds nothing to the base."""
+        """Forward-OFA before it has learned anything: it adds nothing to the base."""
         base, prices = self.frozen.base, self.prices
         made = make_generator(base, self.recipe, None if prices is None else block_latency(base, prices))
         assert isinstance(made, ForwardOfa), "the recipe's personalizer is forward-ofa"
         return made.eval()
 
     def trained(self, name: str) -> ForwardOfa:
-        """Train a variant, or read what it learnt.
+        """Train a variant, or read what it learned.
 
         Args:
             name: in `VARIANTS`.
@@ -130,7 +130,7 @@ class Desk:
         return network.eval().requires_grad_(False)
 
     def make(self, name: str) -> ForwardOfa:
-        """Make a variant that has learnt nothing: it adds nothing to the base.
+        """Make a variant that has learned nothing: it adds nothing to the base.
 
         Args:
             name: in `VARIANTS`.

@@ -2,9 +2,9 @@
 
     without controller            the first blocks that the budget allows, for everybody
     random structure              blocks in a random order, as many as the budget allows
-    shared weights, no mapper     one learnt Δ for everybody and every structure; the controller stays
+    shared weights, no mapper     one learned Δ for everybody and every structure; the controller stays
     mapper without structure      z from the profile alone
-    one generator                 the same decoder for all layers, told the layer by a learnt vector added to z
+    one generator                 the same decoder for all layers, told the layer by a learned vector added to z
     static                        no payload at all: an adapter behind the user state, as many parameters, the same events
 
 Each is trained as the whole is, by the same recipe on the same events.
@@ -43,7 +43,7 @@ class WithoutController(ForwardOfa):
         place = torch.arange(len(self.gates), 0, -1, device=share.device)
         return (self.costs * place).expand(len(profiles), -1)
 
-    relax = AbstractGenerator.relax  # as when it counts: nothing is learnt about structures
+    relax = AbstractGenerator.relax  # as when it counts: nothing is learned about structures
 
 
 class RandomStructure(WithoutController):

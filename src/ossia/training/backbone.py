@@ -121,7 +121,7 @@ def refit_recipe(run: Run, data_hash: str) -> BackboneRecipe:
     """Take from a run what a last training needs: its settings, and how many epochs were best on validation.
 
     A log's newest events say most about what comes next, and the first training spends them on choosing. Once the choice is
-    made they can be learnt from: `train_backbone(data, refit_recipe(load_run(RUN), data.hash), OUT)`.
+    made they can be learned from: `train_backbone(data, refit_recipe(load_run(RUN), data.hash), OUT)`.
 
     Args:
         run: a training with validation.

@@ -4,11 +4,11 @@
     Δ(profile, z);   z(profile, budget) straight-through at τ, budget ~ U(0, 1) for two users in three, else no limit
 
 The second term is the anchor. Without it the next item becomes likelier by a quarter of a nat and is in the top ten less often:
-what is learnt is to blur. Where blocks are skipped the anchor teaches the others to make up for them.
+what is learned is to blur. Where blocks are skipped the anchor teaches the others to make up for them.
 
 The base does not move; gradients reach the generator through its delta and its gates (`ossia.personalizers.generator`). After
-each epoch three answers are compared on cases that nothing learnt from: the user's own, another user's, and that of the average
-profile for everybody. The course is that of every personalizer (`course.py`).
+each epoch three answers are compared on cases that nothing learned from: the user's own, another user's, and the average
+profile's for everybody. The course is that of every personalizer (`course.py`).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -54,7 +54,7 @@ class GeneratorCourse(Course):
     Attributes:
         network: the generator.
         frozen: the base.
-        learnt: what to learn from.
+        learned: what to learn from.
         select: what epochs are chosen on.
         recipe: the resolved settings.
         data_hash: identity of the log.
@@ -63,7 +63,7 @@ class GeneratorCourse(Course):
 
     network: AbstractGenerator
     frozen: FrozenBase
-    learnt: Events
+    learned: Events
     select: Events
     recipe: GeneratorRecipe
     data_hash: str
@@ -86,9 +86,9 @@ class GeneratorCourse(Course):
         Returns:
             the course.
         """
-        frozen, learnt, chosen_on = prepare_events(base, recipe, (8,), learn, select)
+        frozen, learned, chosen_on = prepare_events(base, recipe, (8,), learn, select)
         generator = make_generator(base, recipe).to(frozen.vectors.device)
-        return cls(generator, frozen, learnt, chosen_on, recipe, data.hash, path)
+        return cls(generator, frozen, learned, chosen_on, recipe, data.hash, path)
 
     def learn(self, optimizer: torch.optim.Optimizer, epoch: int) -> Iterable[Step]:
         """Learn for one epoch.
@@ -101,7 +101,7 @@ class GeneratorCourse(Course):
             the steps, each taken when it is asked for.
         """
         recipe = self.recipe
-        every = self.learnt.batches(recipe.batch, np.random.default_rng((recipe.seed, 2, epoch)))
+        every = self.learned.batches(recipe.batch, np.random.default_rng((recipe.seed, 2, epoch)))
         batches = (batch.to(torch.device(recipe.device)) for batch in every)
         return fit(self.network, weights_loss(self.frozen, recipe, epoch), batches, optimizer, seed=(recipe.seed, 3, epoch))
 
@@ -113,7 +113,7 @@ class GeneratorCourse(Course):
         """
         own = self.select.profiles
         swapped = own[another_user(len(own), seed=self.recipe.seed)]
-        average = self.learnt.profiles.mean(dim=0).expand_as(own)
+        average = self.learned.profiles.mean(dim=0).expand_as(own)
         shares = self.recipe.validation_shares if self.network.structured else (1.0,)
 
         def judge(asked: Tensor) -> list[Judged]:
@@ -137,7 +137,7 @@ class GeneratorCourse(Course):
         base, recipe, generator = self.frozen.base, self.recipe, self.network.cpu().eval()
         dim = base.manifest.shape["dim"]
         graphs = {name: export_onnx(graph.network, graph.inputs, graph.output) for name, graph in generator.graphs(dim).items()}
-        constant = tensor_bytes({"profile": self.learnt.profiles.mean(dim=0).numpy()})
+        constant = tensor_bytes({"profile": self.learned.profiles.mean(dim=0).numpy()})
         history = b"".join(msgspec.json.encode(epoch) + b"\n" for epoch in epochs)
         layout = generator.layout
         folder = personalizer_folder(self.path, str(recipe.name))

@@ -4,12 +4,12 @@
 
 The base does not move; gradients reach the personalizer through the masks alone (`ossia.personalizers.relaxed`). A pass over
 first-order sensitivities comes first (`sensitivities.py`); with `learn=sensitivities` it is all there is. After each epoch
-widths are fixed at an average of `validation_bits`, and three choices are compared on cases that nothing learnt from: the
+widths are fixed at an average of `validation_bits`, and three choices are compared on cases that nothing learned from: the
 user's own, another user's, and the average user's for everybody. The epoch whose own choice makes the next item likeliest is
 kept: log-likelihood sees small effects that NDCG@10 can't.
 
 What to learn from matters more than how. The base has fitted its own training events, and what would have helped it there
-does not help on new ones: learnt from those, nothing personal is left on validation. So by default the events are *unseen*: the
+does not help on new ones: learned from those, nothing personal stays on validation. So by default the events are *unseen*: the
 validation case of four users in five, and the fifth user's for choosing epochs. Test events are never read.
 
 An interrupted training goes on from the last epoch, to the same last bit; what it needs lies in
@@ -137,7 +137,7 @@ class CodesCourse(Course):
     Attributes:
         network: the personalizer.
         frozen: the base.
-        learnt: what to learn from.
+        learned: what to learn from.
         select: what epochs are chosen on.
         recipe: the resolved settings.
         data: the log.
@@ -146,7 +146,7 @@ class CodesCourse(Course):
 
     network: AbstractPersonalizer
     frozen: FrozenBase
-    learnt: Events
+    learned: Events
     select: Events
     recipe: PersonalizerRecipe
     data: Dataset
@@ -169,9 +169,9 @@ class CodesCourse(Course):
         Returns:
             the course.
         """
-        frozen, learnt, chosen_on = prepare_events(base, recipe, recipe.alphabet, learn, select)
+        frozen, learned, chosen_on = prepare_events(base, recipe, recipe.alphabet, learn, select)
         personalizer = make_personalizer(base, recipe, {name: every[-1].cpu() for name, every in frozen.weights.items()})
-        return cls(personalizer.to(frozen.vectors.device), frozen, learnt, chosen_on, recipe, data, path)
+        return cls(personalizer.to(frozen.vectors.device), frozen, learned, chosen_on, recipe, data, path)
 
     def learn(self, optimizer: torch.optim.Optimizer, epoch: int) -> Iterable[Step]:
         """Learn for one epoch, the first of them from sensitivities if the recipe says so.
@@ -186,9 +186,9 @@ class CodesCourse(Course):
         recipe = self.recipe
         if recipe.learn != "codes" and epoch == 0:
             return learn_sensitivities(
-                self.frozen, self.network, self.learnt, size=recipe.batch, steps=recipe.warm_steps, seed=recipe.seed
+                self.frozen, self.network, self.learned, size=recipe.batch, steps=recipe.warm_steps, seed=recipe.seed
             )
-        every = self.learnt.batches(recipe.batch, np.random.default_rng((recipe.seed, 2, epoch)))
+        every = self.learned.batches(recipe.batch, np.random.default_rng((recipe.seed, 2, epoch)))
         batches = (batch.to(torch.device(recipe.device)) for batch in every)
         return fit(self.network, codes_loss(self.frozen, recipe), batches, optimizer, seed=(recipe.seed, 3, epoch))
 
@@ -199,7 +199,7 @@ class CodesCourse(Course):
             own, another user's, and the same for all.
         """
         recipe = self.recipe
-        return compare_choices(self.frozen, self.network, self.learnt, self.select, recipe.validation_bits, recipe.seed)
+        return compare_choices(self.frozen, self.network, self.learned, self.select, recipe.validation_bits, recipe.seed)
 
     def install(self, epochs: tuple[PersonalizerEpoch, ...]) -> Path:
         """Install graph, manifest and controls.
@@ -213,7 +213,7 @@ class CodesCourse(Course):
         recipe = self.recipe
         rows = choose_beta(self.frozen, self.data.split().validation, seed=recipe.seed)
         personalizer = self.network.cpu()
-        return release(self.path, self.frozen, personalizer, self.learnt, self.select, rows, recipe, self.data.hash, epochs)
+        return release(self.path, self.frozen, personalizer, self.learned, self.select, rows, recipe, self.data.hash, epochs)
 
 
 def codes_loss(frozen: FrozenBase, recipe: PersonalizerRecipe) -> CodesLoss:

@@ -18,7 +18,7 @@ from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.training.personalizer_recipe import PersonalizerRecipe
 
 UNSEEN_SHARE = 0.8
-"""Of the users with a validation case, how many are learnt from; the others choose the epoch."""
+"""Of the users with a validation case, how many are learned from; the others choose the epoch."""
 
 
 def choose_events(data: Dataset, recipe: PersonalizerRecipe | GeneratorRecipe) -> tuple[Cases, Cases]:

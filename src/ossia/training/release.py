@@ -80,7 +80,7 @@ def release(
         path: the base's folder.
         frozen: the base.
         personalizer: the best epoch's weights, on the CPU.
-        learn: what was learnt from.
+        learn: what was learned from.
         select: what epochs were chosen on.
         rows: the choice of β.
         recipe: the resolved settings.

@@ -9,8 +9,8 @@ again, of two events ago, as many as fit into 5 % of the table's bytes at 2 bits
     quality(β) = mean NDCG@10 over both,   full ranking, an absent target is a miss, seen items removed
 
 Two bits, because that is what the allocator mostly buys at such a share; but rows are read at 8 bits here: the question is
-which, not how coarse. Nothing about rows is learnt, so β may be chosen on any validation case, also on those that the channels'
-importance is learnt from.
+which, not how coarse. Nothing about rows is learned, so β may be chosen on any validation case, those too that the channels'
+importance is learned from.
 """
 
 from dataclasses import dataclass

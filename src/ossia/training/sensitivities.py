@@ -143,7 +143,7 @@ class _Sums:
         return torch.cat([(found - phi @ slopes)[None], slopes]).float()
 
     def alignments(self, held: "_Sums") -> Float[Tensor, " penalties"]:
-        """Say for each penalty how well what is learnt here predicts the direction of what is held out.
+        """Say for each penalty how well what is learned here predicts the direction of what is held out.
 
         In the basis in which ΦᵀΦ is diagonal, every penalty is one division, and no coefficients need be made:
         with G = Vᵀ ΦᵀS and w = 1 / (d + λ√n),  Σ ŝ·s = w · diag(G Hᵀ)  and  Σ |ŝ|² = wᵀ (VᵀΦ'ᵀΦ'V ∘ G Gᵀ) w.

@@ -16,7 +16,7 @@ def test_the_share_and_the_mean_are_right(p: float) -> None:
     assert len(y.unique()) == 2
 
 
-def test_values_are_dropped_independently_of_their_neighbours() -> None:
+def test_values_are_dropped_independently_of_their_neighbors() -> None:
     torch.manual_seed(0)
     dropped = (Dropout(0.5)(torch.ones(100_000, 8)) == 0).double()
     correlation = torch.corrcoef(dropped.T) - torch.eye(8, dtype=torch.float64)

@@ -54,7 +54,7 @@ def test_left_padding_changes_no_state(kind: str, history: list[int], padding: i
 
 @settings(max_examples=25)
 @given(kind=kinds, history=histories, other=histories, slot=JOINTS)
-def test_a_neighbour_in_the_batch_changes_no_state(kind: str, history: list[int], other: list[int], slot: Callable) -> None:
+def test_a_neighbor_in_the_batch_changes_no_state(kind: str, history: list[int], other: list[int], slot: Callable) -> None:
     model, time = make(kind), max(len(history), len(other))
     together = model(torch.tensor([[-1] * (time - len(row)) + row for row in (history, other)]), slot=slot)
     assert (together[0, time - len(history) :] - model(torch.tensor([history]))[0]).abs().max() <= 1e-5

@@ -67,7 +67,7 @@ def test_sizes_that_make_no_network_are_refused(sizes: dict[str, int], message: 
         SASRec(**{"items": 5, "dim": 8, **sizes})  # type: ignore[arg-type]
 
 
-def test_heads_own_neighbouring_channels() -> None:
+def test_heads_own_neighboring_channels() -> None:
     model = make()
     block = model.blocks[0]
     seen: dict[str, Tensor] = {}

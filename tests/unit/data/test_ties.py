@@ -33,6 +33,6 @@ def test_keys_order_items_differently_for_different_users() -> None:
     assert 30 < (first < second).sum() < 70
 
 
-def test_shares_of_logs_without_neighbours_or_events_are_zero() -> None:
+def test_shares_of_logs_without_neighbors_or_events_are_zero() -> None:
     assert tie_share(np.array([0, 1]), np.array([5, 5])) == 0
     assert repeat_share(Histories.from_lists([[], []])) == 0

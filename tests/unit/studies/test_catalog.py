@@ -143,11 +143,11 @@ def test_codewords_that_learn_the_order_keep_their_bytes_and_put_the_first_rows_
     vectors = torch.randn(600, 16, generator=generator)
     states = torch.randn(600, 16, generator=generator) @ torch.diag(torch.linspace(0.1, 3, 16))
     tail = fit_product_codes(vectors, states[:300], 2)
-    learnt = learn_order(tail, vectors, states[:300], steps=200)
-    assert learnt.nbytes == tail.nbytes
-    assert np.array_equal(learnt.codes, tail.codes)
+    learned = learn_order(tail, vectors, states[:300], steps=200)
+    assert learned.nbytes == tail.nbytes
+    assert np.array_equal(learned.codes, tail.codes)
     best, unseen = (states[300:] @ vectors.T).argmax(dim=1), states[300:].numpy()
-    before, after = (ndcg_at_k(ranks_of(torch.from_numpy(each.scores_of_all(unseen)), best), 10) for each in (tail, learnt))
+    before, after = (ndcg_at_k(ranks_of(torch.from_numpy(each.scores_of_all(unseen)), best), 10) for each in (tail, learned))
     assert after > before + 0.05
 
 
@@ -203,7 +203,7 @@ def test_the_verdict_pools_runs_and_its_page_has_every_holding(
     own = next(line for line in verdict.lines if line.holding.kind == "own rows")
     assert own.ndcg_at_10.mean == pytest.approx(ndcg_at_k(judged[own.holding], 10))
     assert {gain.holding.stale for gain in verdict.gains} == {0, 2, 5}
-    assert {(gain.holding.kind, gain.versus) for gain in verdict.gains} >= {(MIXED, "own rows"), ("learnt rows", "own rows")}
+    assert {(gain.holding.kind, gain.versus) for gain in verdict.gains} >= {(MIXED, "own rows"), ("learned rows", "own rows")}
     assert verdict.splits[0] == ("a", 0.1, "25% of the bytes at 8 bits, 25% at 4, 50% at 2")
     assert [each.sent for each in verdict.refreshes] == [pytest.approx(0.3)]
     provenance = Provenance("ossia study catalog", (), "a machine", {"torch": "2"}, "synthetic", "0" * 8, "2026-01-01")

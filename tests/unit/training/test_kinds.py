@@ -1,4 +1,4 @@
-"""Every backbone through the same training: it learns what can be learnt, resumes to the bit, and becomes a base."""
+"""Every backbone through the same training: it learns what can be learned, resumes to the bit, and becomes a base."""
 
 from itertools import islice
 from pathlib import Path

@@ -190,7 +190,7 @@ def test_settings_out_of_range_are_refused_by_name(changes: dict[str, object], f
         msgspec.structs.replace(PersonalizerRecipe(), **changes).resolve()
 
 
-def test_users_without_validation_case_are_not_learnt_from() -> None:
+def test_users_without_validation_case_are_not_learned_from() -> None:
     lists = [[0, 1]] * 5 + [[0, 1, 2, 3]] * 12
     learn, select = choose_events_of(Histories.from_lists(lists))
     assert len(learn) + len(select) == 12

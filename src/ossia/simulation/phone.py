@@ -170,7 +170,7 @@ class Phone:
         self._disarm(refused=isinstance(told, str))
         taken = not isinstance(told, str) and told.accepted and request.kind == "ask"
         if taken:
-            base = b"" if self._base is None else self._base.id
+            base = b"" if before.session is None else before.session.base.id  # a newer one may be on the disk, and not in force
             self._ledger.check_accepted(payload, self._signed, base, int(self._clock()))
             self._ledger.check_rows(self._device.resident)
         elif self._moved(before):

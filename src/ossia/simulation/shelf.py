@@ -31,7 +31,7 @@ class Shelf:
         Args:
             percent: the first stage.
         """
-        self.halt(0)
+        self.halt()
         self.rollout = msgspec.structs.replace(self.rollout, next=self.rollout.next + 1, percent=percent)
 
     def advance(self, percent: int) -> None:
@@ -43,16 +43,12 @@ class Shelf:
         settled = self.rollout.next if percent == 100 else self.rollout.settled
         self.rollout = msgspec.structs.replace(self.rollout, settled=settled, percent=percent)
 
-    def halt(self, percent: int) -> None:
-        """Let nobody take the release on its way.
-
-        Args:
-            percent: of devices that may still have it; 0.
-        """
+    def halt(self) -> None:
+        """Let nobody take the release on its way."""
         rollout = self.rollout
         if rollout.next != rollout.settled and rollout.next not in rollout.halted:
             halted = (*rollout.halted, rollout.next)
-            self.rollout = msgspec.structs.replace(rollout, halted=halted, percent=percent)
+            self.rollout = msgspec.structs.replace(rollout, halted=halted, percent=0)
 
     def report(self, device: bytes, release: int, worse: bool) -> bool:
         """Count what a device says of a release, and halt it if too many complain.
@@ -68,7 +64,7 @@ class Shelf:
         voices = self._reports.setdefault(release, {})
         voices[device] = worse
         if release == self.rollout.next and must_halt(len(voices), sum(voices.values())):
-            self.halt(0)
+            self.halt()
         return release in self.rollout.halted
 
     def news(self, wanted: int, on_disk: int, in_memory: int) -> News:

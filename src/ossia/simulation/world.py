@@ -221,11 +221,11 @@ class World:
     def _release(self, begin: float) -> None:
         """Publish one that can't be loaded, one that is halted at 30 %, and a good one in stages; damage bases meanwhile."""
         shelf = self.cloud.shelf
-        for hours, step, percent in (
-            (0, shelf.publish, 10), (3, shelf.publish, 30), (6, shelf.halt, 0),
-            (7, shelf.publish, 1), (8, shelf.advance, 10), (9, shelf.advance, 100),
+        for hours, step in (
+            (0, partial(shelf.publish, 10)), (3, partial(shelf.publish, 30)), (6, shelf.halt),
+            (7, partial(shelf.publish, 1)), (8, partial(shelf.advance, 10)), (9, partial(shelf.advance, 100)),
         ):  # fmt: skip
-            self.at(begin + hours * HOUR_S, "release", partial(self._publish, step, percent))
+            self.at(begin + hours * HOUR_S, "release", partial(self._publish, step))
         for phone in self.phones:
             if self.random.random() < 0.1:
                 self.at(begin + self.random.uniform(0, 10 * HOUR_S), "damage", phone.damage)
@@ -235,9 +235,9 @@ class World:
         self.cloud.spoil(harmful)
         return str(harmful)
 
-    def _publish(self, step: Callable[[int], None], percent: int) -> str:
+    def _publish(self, step: Callable[[], None]) -> str:
         """Take a step with a release."""
-        step(percent)
+        step()
         return str(self.cloud.shelf.rollout)
 
     def _skew(self, phone: Phone, begin: float) -> None:

@@ -10,7 +10,7 @@ So rows are chosen by the profile of 0, 2 or 5 events ago, and
 What is wanted most is held, until the bytes are spent:
 
     own rows           profile · E_i + β log(count_i + 1)                 β as `row_prior` chooses it, on validation
-    learned rows        (profile + δ(profile)) · E_i + β log(count_i + 1)      δ: below
+    learned rows       (profile + δ(profile)) · E_i + β log(count_i + 1)      δ: below
     another user's     own rows, for the wrong person
     popular rows       count_i
     own groups         rows of the k-means groups with the highest mean probability; another user's groups

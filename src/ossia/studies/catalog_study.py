@@ -34,9 +34,10 @@ def study(data: Dataset, runs: Sequence[Path], folder: Path, cases: int = CASES)
     for run in runs:
         place = folder / run.resolve().name
         missing = [name for name in PARTS if not (place / name).exists()]
-        room = Room.prepare(data, run, place, cases=cases) if missing else None
+        if not missing:
+            continue
+        room = Room.prepare(data, run, place, cases=cases)
         for name in missing:
-            assert room is not None
             PARTS[name](room, place)
             yield f"{place.name}, {name}"
 

@@ -4,7 +4,6 @@ A desk has a folder. Each network is trained once and read from there afterwards
 interrupted study goes on.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +20,7 @@ from ossia.adaptation import Base, CostTable
 from ossia.adaptation.prices import block_latency
 from ossia.data import Dataset
 from ossia.files import write_whole
+from ossia.personalizers import AbstractGenerator
 from ossia.personalizers.forward_ofa import ForwardOfa
 from ossia.service.contenders import draw_cases
 from ossia.studies.forward_ofa_table import Structure, Tried, look_up, try_structures
@@ -29,7 +29,7 @@ from ossia.training import publish
 from ossia.training.checkpoint import snapshot, tensor_bytes
 from ossia.training.fit import fit, seeded
 from ossia.training.frozen import EventBatch, Events, FrozenBase, Judged, fit_temperature
-from ossia.training.generator import generated_states, make_generator, objective
+from ossia.training.generator import answered_states, make_generator, weights_loss
 from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.training.personalizer_events import choose_events
 
@@ -225,7 +225,9 @@ class Desk:
         optimizer = torch.optim.Adam(network.parameters(), lr=recipe.lr)
         for epoch in range(recipe.epochs):
             batches = self.learn.batches(recipe.batch, np.random.default_rng((recipe.seed, 2, epoch)))
-            for _ in fit(network, self._loss(epoch), batches, optimizer, seed=(recipe.seed, 3, epoch)):
+            for _ in fit(
+                network, weights_loss(self.frozen, recipe, epoch, run), batches, optimizer, seed=(recipe.seed, 3, epoch)
+            ):
                 pass
             network.eval()
             shares = recipe.validation_shares
@@ -237,22 +239,10 @@ class Desk:
                 break
         return best
 
-    def _loss(self, epoch: int) -> Callable[[ForwardOfa, EventBatch, torch.Generator], Tensor]:
-        """Make the loss of training, for anything that `run` runs."""
-        frozen, recipe, temperature = self.frozen, self.recipe, self.recipe.temperature(epoch)
-
-        def loss(network: ForwardOfa, batch: EventBatch, generator: torch.Generator) -> Tensor:
-            share = (1.5 * torch.rand(len(batch.targets), generator=generator)).clamp_max(1)
-            kept = network.relax(batch.profiles, share, temperature, generator)
-            states = run(frozen, network, batch, batch.profiles, kept)
-            return objective(frozen, recipe, batch, states, kept @ network.costs)
-
-        return loss
-
 
 def run(
     frozen: FrozenBase,
-    network: ForwardOfa,
+    network: AbstractGenerator,
     batch: EventBatch,
     profiles: Float[Tensor, "events dim"],
     kept: Float[Tensor, "events gates"],
@@ -269,5 +259,5 @@ def run(
     Returns:
         user states to score with.
     """
-    states = generated_states(frozen, network, batch, kept, network.numbers(profiles, kept))
+    states = answered_states(frozen, network, batch, profiles, kept)
     return network.after(states) if isinstance(network, Static) else states

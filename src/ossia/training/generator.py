@@ -45,6 +45,8 @@ from ossia.training.personalizer_events import prepare_events
 from ossia.training.release import figures, versions
 
 GeneratorLoss: TypeAlias = Callable[[AbstractGenerator, EventBatch, torch.Generator], Tensor]
+States: TypeAlias = Callable[[FrozenBase, AbstractGenerator, EventBatch, Tensor, Tensor], Tensor]
+"""User states, [events, dim], of (base, generator, events, profiles that are asked about, which blocks run)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,13 +200,36 @@ def _rank(base: Base, recipe: GeneratorRecipe) -> int:
     return int(base.manifest.basis)
 
 
-def weights_loss(frozen: FrozenBase, recipe: GeneratorRecipe, epoch: int) -> GeneratorLoss:
+def answered_states(
+    frozen: FrozenBase,
+    generator: AbstractGenerator,
+    batch: EventBatch,
+    profiles: Float[Tensor, "events dim"],
+    kept: Float[Tensor, "events gates"],
+) -> Float[Tensor, "events dim"]:
+    """Run the base with a generator's answers to some profiles.
+
+    Args:
+        frozen: the base.
+        generator: who answers.
+        batch: the events.
+        profiles: that are asked about.
+        kept: which blocks run.
+
+    Returns:
+        user states to score with.
+    """
+    return generated_states(frozen, generator, batch, kept, generator.numbers(profiles, kept))
+
+
+def weights_loss(frozen: FrozenBase, recipe: GeneratorRecipe, epoch: int, states_of: States = answered_states) -> GeneratorLoss:
     """Make the loss: the next item's negative log-likelihood with generated weights, and what running blocks costs.
 
     Args:
         frozen: the base.
         recipe: λ and the temperatures.
         epoch: which decides the temperature.
+        states_of: runs the base with what the generator answers.
 
     Returns:
         a loss for `fit`.
@@ -214,7 +239,7 @@ def weights_loss(frozen: FrozenBase, recipe: GeneratorRecipe, epoch: int) -> Gen
     def loss(network: AbstractGenerator, batch: EventBatch, generator: torch.Generator) -> Tensor:
         share = (1.5 * torch.rand(len(batch.targets), generator=generator, device=generator.device)).clamp_max(1)
         kept = network.relax(batch.profiles, share, temperature, generator)
-        states = generated_states(frozen, network, batch, kept, network.numbers(batch.profiles, kept))
+        states = states_of(frozen, network, batch, batch.profiles, kept)
         return objective(frozen, recipe, batch, states, kept @ network.costs)
 
     return loss
@@ -294,6 +319,6 @@ def judge_asked(
     def states(batch: EventBatch) -> Tensor:
         profiles = asked[batch.rows.cpu()].to(batch.profiles)
         kept = generator.choose(profiles, torch.full_like(profiles[:, 0], share))
-        return generated_states(frozen, generator, batch, kept, generator.numbers(profiles, kept))
+        return answered_states(frozen, generator, batch, profiles, kept)
 
     return frozen.judge_states(events, states)

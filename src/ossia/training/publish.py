@@ -44,8 +44,8 @@ def publish(run: Path | str, data: Dataset, out: Path | str, *, tail: int = 0, b
         ArtifactError: the run is damaged or has no weights yet, or was trained on other data.
         UsageError: `out` is not empty, the bytes of the tail do not divide the width, or more than 255 directions.
     """
-    if basis > MAX_DIRECTIONS:
-        raise UsageError(f"basis: expected at most {MAX_DIRECTIONS} directions, got {basis}")
+    if not 0 <= basis <= MAX_DIRECTIONS:
+        raise UsageError(f"basis: expected 0 to {MAX_DIRECTIONS} directions, got {basis}")
     trained = load_run(run)
     if trained.data_hash != data.hash:
         raise ArtifactError(f"{run}: expected a run on data {data.hash[:12]}…, got one on {trained.data_hash[:12]}…")

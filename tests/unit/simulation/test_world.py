@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 
+from ossia.device.following import News
 from ossia.simulation.disk import PowerCut, VirtualDisk
 from ossia.simulation.outage import run_outage
 from ossia.simulation.planted import PLANTED
@@ -61,6 +62,26 @@ def test_what_is_planted_is_noticed() -> None:
 def test_a_world_with_every_shape_checked(tmp_path: Path) -> None:
     bases = [make_base(tmp_path / str(items), items) for items in (LEAST_ITEMS, LEAST_ITEMS + 4)]
     assert World(bases, 0, devices=1, days=3.0).run().broken == ""
+
+
+def test_an_answer_counts_for_the_base_in_force_where_the_disk_refused_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ossia.simulation.phone.FAULTS", 0)
+    bases = [make_base(tmp_path / str(items), items) for items in (LEAST_ITEMS, LEAST_ITEMS + 4)]
+    world = World(bases, 0, devices=1, days=3.0)
+    [phone], sent = world.phones, []
+    monkeypatch.setattr(world, "send", lambda _, request: sent.append(request))
+    phone.start()
+    for _ in range(3):
+        phone.click()
+    while sent[-1].kind != "ask":  # it enrolls first
+        phone.hear(sent[-1], world.cloud.serve(sent[-1], world.now))
+        world.now += 60
+        phone.wake()
+    phone._disk.fail_at = phone._disk.steps + 1
+    assert "the disk refused" in phone.come(News(True, 3, bases[1], received=2))
+    assert phone.hear(sent[-1], world.cloud.serve(sent[-1], world.now)).startswith("taken")
 
 
 def test_after_six_hours_without_a_cloud_a_fleet_comes_back_within_an_hour_at_three_times_the_load_at_most() -> None:

@@ -19,13 +19,15 @@ batch, and gradients pass beside it:
 
     kept = I + soft − soft.detach(),     soft = σ((ν + g) / τ),  g logistic noise: the Gumbel-softmax of two logits
 
+Once learned, the controller is held to levels of the budget that validation has judged (`levels.py`).
+
 A layer here is what a gate can skip: for SASRec an attention or a feed-forward network. By default only the slot that ends a
 layer has a delta (its output is where the layer speaks); any slots can be asked for. Mapper and decoders start as in
 `duet.py`: untrained, Δ is zero and every block is likely to be kept.
 
 Differences from the paper: what the device sends is the profile, so controller and mapper read that, not embeddings of cached
 candidates; s is a projection of the structure that runs, not of the logits, so that the generators know what the budget left;
-weights are added to the base's, low rank by default (`rank=0`: dense, as theirs); the budget is an input.
+weights are added to the base's, low rank by default (`rank=0`: dense, as theirs); the budget is an input; levels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,6 +43,7 @@ from ossia.adaptation.delta_layout import DeltaLayout
 from ossia.adaptation.personalizer_manifest import CONTROLLER, MODEL
 from ossia.personalizers.decoder import Decoder, mapper
 from ossia.personalizers.generator import AbstractGenerator, Graph
+from ossia.personalizers.levels import Level, Leveled
 from ossia.types import Slot
 
 KEEP = 2.0
@@ -144,8 +147,16 @@ class ForwardOfa(AbstractGenerator):
         structure: int = 16,
     ) -> None:
         super().__init__(layout, gates, costs)
-        self.controller = Controller(profile_dim, hidden, len(gates))
+        self.controller: nn.Module = Controller(profile_dim, hidden, len(gates))
         self.parameters_of = Parameters(layout, len(gates), profile_dim, hidden=hidden, latent=latent, structure=structure)
+
+    def hold_to(self, levels: Sequence[Level]) -> None:
+        """Ask the controller only for what validation has judged, from now on (`levels.py`).
+
+        Args:
+            levels: the first of share 0, the others rising.
+        """
+        self.controller = Leveled(self.controller, levels, len(self.gates))
 
     @classmethod
     def own_slots(cls, slots: Sequence[Slot]) -> tuple[str, ...]:

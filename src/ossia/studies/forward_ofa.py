@@ -7,6 +7,7 @@ For each run (the seeds of the study) and each share of the blocks' cost that a 
     own payload                    Forward-OFA
     another user's … · average user's payload      the same answers for the wrong person, or for the mean profile
     lookup table, own weights      the table's structure, weights generated for it
+    controller at every budget     Forward-OFA, its controller not held to levels (`personalizers/levels.py`)
     without …, …                   Forward-OFA without one of its parts, trained alike (`forward_ofa_variants.py`)
     static model of the same size  no payload: an adapter behind the user state, learned from the same events
 
@@ -112,14 +113,18 @@ def _rows(desk: Desk, shares: Sequence[float], variants: Sequence[str]) -> Itera
                 yield place / "another user's payload.npz", partial(_judge, desk, name, share, whose="another")
                 yield place / "average user's payload.npz", partial(_judge, desk, name, share, whose="average")
                 yield place / "lookup table, own weights.npz", partial(_judge_table, desk, name, share)
+                yield place / "controller at every budget.npz", partial(_judge, desk, name, share, held=False)
+                yield place / "controller at every budget.json", partial(_write_spent, desk, name, share, held=False)
     if set(variants) == set(VARIANTS):
         yield desk.folder / "conflict.json", partial(_write_conflict, desk)
         yield desk.folder / "rows" / "1" / f"{FINE_TUNED}.npz", partial(_judge_fine_tuned, desk)
 
 
-def _judge(desk: Desk, name: str, share: float, path: Path, *, trained: bool = True, whose: str = "own") -> None:
+def _judge(
+    desk: Desk, name: str, share: float, path: Path, *, trained: bool = True, held: bool = True, whose: str = "own"
+) -> None:
     """Judge a variant; untrained, it is the base with that variant's structure."""
-    network = desk.trained(name) if trained else desk.make(name)
+    network = desk.trained(name, held=held) if trained else desk.make(name)
     own = desk.test.profiles
     asked = {
         "own": lambda: own,
@@ -135,9 +140,10 @@ def _judge_table(desk: Desk, name: str, share: float, path: Path, *, trained: bo
     write_row(path, desk.judge(network, desk.test, desk.test.profiles, kept=desk.looked_up(share)))
 
 
-def _write_spent(desk: Desk, name: str, share: float, path: Path, *, trained: bool = True) -> None:
+def _write_spent(desk: Desk, name: str, share: float, path: Path, *, trained: bool = True, held: bool = True) -> None:
     """Write down what a variant's structures cost."""
-    write_whole(path, msgspec.json.encode(desk.spent(desk.trained(name) if trained else desk.make(name), share)))
+    network = desk.trained(name, held=held) if trained else desk.make(name)
+    write_whole(path, msgspec.json.encode(desk.spent(network, share)))
 
 
 def _write_looked_up(desk: Desk, share: float, path: Path) -> None:

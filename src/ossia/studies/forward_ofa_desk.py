@@ -22,8 +22,8 @@ from ossia.data import Dataset
 from ossia.files import write_whole
 from ossia.personalizers import AbstractGenerator
 from ossia.personalizers.forward_ofa import ForwardOfa
+from ossia.personalizers.levels import Level
 from ossia.service.contenders import draw_cases
-from ossia.studies.forward_ofa_table import Structure, Tried, look_up, try_structures
 from ossia.studies.forward_ofa_variants import VARIANTS, Static
 from ossia.training import publish
 from ossia.training.checkpoint import snapshot, tensor_bytes
@@ -32,6 +32,7 @@ from ossia.training.frozen import EventBatch, Events, FrozenBase, Judged, fit_te
 from ossia.training.generator import answered_states, make_generator, weights_loss
 from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.training.personalizer_events import choose_events
+from ossia.training.structures import Structure, Tried, find_levels, look_up, try_structures
 
 
 class Spent(Struct, frozen=True):
@@ -114,11 +115,12 @@ class Desk:
         assert isinstance(made, ForwardOfa), "the recipe's personalizer is forward-ofa"
         return made.eval()
 
-    def trained(self, name: str) -> ForwardOfa:
+    def trained(self, name: str, *, held: bool = True) -> ForwardOfa:
         """Train a variant, or read what it learned.
 
         Args:
             name: in `VARIANTS`.
+            held: whether its controller is held to levels of the budget, if it has one.
 
         Returns:
             the variant.
@@ -127,7 +129,22 @@ class Desk:
         if not path.exists():
             write_whole(path, tensor_bytes(self._train(network)))
         network.load_state_dict(load_file(path))
-        return network.eval().requires_grad_(False)
+        network.eval().requires_grad_(False)
+        if held and hasattr(network, "controller"):
+            network.hold_to(self._levels(name, network))
+        return network
+
+    def _levels(self, name: str, network: ForwardOfa) -> tuple[Level, ...]:
+        """Find a variant's levels on validation, or read them."""
+        path = self.folder / f"{name} levels.json"
+        if not path.exists():
+
+            def judge(share: float, kept: Structure | None = None) -> float:
+                runs = None if kept is None else torch.tensor(kept, dtype=torch.float32)
+                return self.judge(network, self.select, self.select.profiles, share=share, kept=runs).mean_likelihood
+
+            write_whole(path, msgspec.json.encode(find_levels(network.costs.tolist(), lambda kept: judge(1.0, kept), judge)))
+        return tuple(Level(*each) for each in msgspec.json.decode(path.read_bytes(), type=list[Level]))
 
     def make(self, name: str) -> ForwardOfa:
         """Make a variant that has learned nothing: it adds nothing to the base.

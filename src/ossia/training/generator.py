@@ -33,7 +33,9 @@ from ossia.evaluation import ndcg_at_k
 from ossia.evaluation.controls import another_user
 from ossia.files import folder_whole
 from ossia.personalizers import GENERATORS, AbstractGenerator
+from ossia.personalizers.forward_ofa import ForwardOfa
 from ossia.personalizers.generator import delta_joint, gate_joint
+from ossia.personalizers.levels import Level
 from ossia.training.course import Choices, Course
 from ossia.training.export import export_onnx
 from ossia.training.fit import Step, fit, seeded
@@ -43,6 +45,7 @@ from ossia.training.losses import full_softmax
 from ossia.training.personalizer_checkpoint import PersonalizerEpoch
 from ossia.training.personalizer_events import prepare_events
 from ossia.training.release import figures, versions
+from ossia.training.structures import Structure, find_levels
 
 GeneratorLoss: TypeAlias = Callable[[AbstractGenerator, EventBatch, torch.Generator], Tensor]
 States: TypeAlias = Callable[[FrozenBase, AbstractGenerator, EventBatch, Tensor, Tensor], Tensor]
@@ -127,6 +130,21 @@ class GeneratorCourse(Course):
         )
         return Choices(own_likelihood, another, constant, float(np.mean([ndcg_at_k(each.ranks, 10) for each in mine])))
 
+    def levels(self, network: ForwardOfa) -> tuple[Level, ...]:
+        """Find the budgets that the controller is asked for, and where one structure for everybody is better.
+
+        Args:
+            network: with the weights that will be installed.
+
+        Returns:
+            the levels.
+        """
+
+        def judge(share: float, kept: Structure | None = None) -> float:
+            return judge_asked(self.frozen, network, self.select, self.select.profiles, share=share, kept=kept).mean_likelihood
+
+        return find_levels(network.costs.tolist(), lambda kept: judge(1.0, kept), judge)
+
     def install(self, epochs: tuple[PersonalizerEpoch, ...]) -> Path:
         """Install graphs, manifest and the average profile.
 
@@ -136,6 +154,8 @@ class GeneratorCourse(Course):
         Returns:
             the personalizer's folder.
         """
+        if isinstance(self.network, ForwardOfa):
+            self.network.hold_to(self.levels(self.network))
         base, recipe, generator = self.frozen.base, self.recipe, self.network.cpu().eval()
         dim = base.manifest.shape["dim"]
         graphs = {name: export_onnx(graph.network, graph.inputs, graph.output) for name, graph in generator.graphs(dim).items()}
@@ -302,6 +322,7 @@ def judge_asked(
     asked: Float[Tensor, "events dim"],
     *,
     share: float = 1.0,
+    kept: Structure | None = None,
 ) -> Judged:
     """Judge every event with the answer to some profile.
 
@@ -311,6 +332,7 @@ def judge_asked(
         events: what came next for whom.
         asked: the profile that is sent for each event: the user's own, or for a control another.
         share: of what all blocks cost together, what the devices can afford.
+        kept: a structure for everybody; None: the generator's own choice.
 
     Returns:
         log-likelihood and rank of each target.
@@ -318,7 +340,10 @@ def judge_asked(
 
     def states(batch: EventBatch) -> Tensor:
         profiles = asked[batch.rows.cpu()].to(batch.profiles)
-        kept = generator.choose(profiles, torch.full_like(profiles[:, 0], share))
-        return answered_states(frozen, generator, batch, profiles, kept)
+        if kept is None:
+            runs = generator.choose(profiles, torch.full_like(profiles[:, 0], share))
+        else:
+            runs = profiles.new_tensor(kept).expand(len(profiles), -1)
+        return answered_states(frozen, generator, batch, profiles, runs)
 
     return frozen.judge_states(events, states)

@@ -1,6 +1,8 @@
 """The study of Forward-OFA judges every row once, keeps every budget, and its parts are missing where they say so."""
 
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,11 +19,11 @@ from ossia.studies.chord import read_row
 from ossia.studies.forward_ofa import FINE_TUNED, study
 from ossia.studies.forward_ofa_conflict import Conflict
 from ossia.studies.forward_ofa_desk import Desk
-from ossia.studies.forward_ofa_table import FEW, try_structures
 from ossia.studies.forward_ofa_variants import VARIANTS, SharedWeights, Static
 from ossia.studies.forward_ofa_verdict import OWN, conclude, write_page
 from ossia.training import BackboneRecipe, train_backbone
 from ossia.training.generator_recipe import GeneratorRecipe
+from ossia.training.structures import FEW, try_structures
 from ossia.types import Slot
 
 RECIPE = GeneratorRecipe(personalizer="forward-ofa", hidden=8, latent=4, structure=3, epochs=1, batch=100, lr=0.01)
@@ -43,7 +45,7 @@ def folder(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for _ in train_backbone(data, recipe, folder / "run"):
         pass
     rows = [(done.point, done.row) for done in study(data, [folder / "run"], SHARES, folder / "out", RECIPE)]
-    assert (len(rows), len(set(rows))) == (2 * 21 + 2, 2 * 12 + 2)  # nine rows also say what their structures cost
+    assert (len(rows), len(set(rows))) == (2 * 23 + 2, 2 * 13 + 2)  # ten rows also say what their structures cost
     return folder
 
 
@@ -97,6 +99,22 @@ def test_the_table_holds_the_likeliest_structure_of_those_that_fit(data: Dataset
         assert worth[tuple(chosen.int().tolist())] == max(worth[kept] for kept in fit)
 
 
+def test_held_to_levels_nothing_is_likelier_on_validation_at_any_budget(data: Dataset, folder: Path) -> None:
+    desk = Desk.prepare(data, folder / "run", folder / "out" / "run", RECIPE.resolve())
+    held, free = desk.trained(OWN), desk.trained(OWN, held=False)
+
+    def judge(network: ForwardOfa, **asked: Any) -> float:
+        return desk.judge(network, desk.select, desk.select.profiles, **asked).mean_likelihood
+
+    structures = [torch.tensor(kept, dtype=torch.float32) for kept in product((0, 1), repeat=4)]
+    worth = [(float(kept @ free.costs), judge(free, kept=kept)) for kept in structures]
+    for share in sorted({share for share, _ in worth}):
+        own = judge(held, share=share)
+        assert own >= judge(free, share=share) - 1e-6
+        assert own >= max(likelihood for cost, likelihood in worth if cost <= share + 1e-6) - 1e-6
+    assert any(judge(held, share=share) > judge(free, share=share) + 1e-6 for share in (0.1, 0.5, 0.9))
+
+
 def test_of_many_blocks_the_first_ones_and_the_least_missed_are_tried() -> None:
     gates, worth = FEW + 2, np.arange(FEW + 2)[::-1]  # the last block is missed least
     tried = {each.kept for each in try_structures(gates, lambda kept: float(worth @ kept))}
@@ -133,9 +151,10 @@ def test_fine_tuning_moves_its_users_and_nobody_else(folder: Path) -> None:
 def test_the_verdict_pools_and_the_page_stands(data: Dataset, folder: Path, tmp_path: Path) -> None:
     verdict = conclude(data, folder / "out", ["run"], 0.5)
     others = {"uniform depth", "lookup table", "lookup table, own weights", "another user's payload", "average user's payload"}
+    others.add("controller at every budget")
     assert {row.name for row in verdict.rows} == {*VARIANTS, *others}
     assert {each.name for each in verdict.comparisons} == {OWN}
-    assert verdict.spent.keys() == {*VARIANTS, "uniform depth", "lookup table"}
+    assert verdict.spent.keys() == {*VARIANTS, "uniform depth", "lookup table", "controller at every budget"}
     assert all(spent.share <= 0.5 + 1e-6 for spent in verdict.spent.values())
     write_page(tmp_path / "page.html", verdict, "toy", Provenance("test", (0,), "", {}, "", "", ""))
     assert "another user&#x27;s payload" in (tmp_path / "page.html").read_text("utf-8")

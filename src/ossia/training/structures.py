@@ -1,20 +1,30 @@
-"""The lookup table that a controller must beat: for each budget the best structure of the base itself, the same for everybody.
+"""Structures that are the same for everybody: which are worth trying, and which is the best for a budget.
 
 Of few gates every structure is tried, 2^L of them; of many the first blocks, of any number, and those that are left when one
 block after another is dropped, each time the one that is missed least. *Best* is the highest likelihood on validation.
+
+With the base's own weights that is the lookup table, which a controller must beat. With generated weights it says where a
+controller does: `find_levels` goes through the prices of all structures from the cheapest, and wherever the likelihood rises
+there is a level, which is the controller's or everybody's, whichever is likelier (`personalizers/levels.py`).
 """
 
 from collections.abc import Callable, Sequence
-from itertools import product
+from itertools import groupby, product
+from math import inf
 from typing import Final, TypeAlias
 
 import msgspec
+
+from ossia.personalizers.levels import ROUNDING, Level
 
 Structure: TypeAlias = tuple[int, ...]
 """1 for each block that runs, 0 for one that is skipped."""
 
 FEW: Final = 6
 """Gates whose structures are all tried: 64."""
+
+DIGITS: Final = 6
+"""Of a share: prices that differ by less are equal."""
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -57,6 +67,39 @@ def try_structures(gates: int, likelihood: Callable[[Structure], float]) -> tupl
     return tuple(Tried(kept, value) for kept, value in found.items())
 
 
+def find_levels(
+    costs: Sequence[float], likelihood: Callable[[Structure], float], asked: Callable[[float], float]
+) -> tuple[Level, ...]:
+    """Find the budgets from which on something better runs, and what it is.
+
+    Args:
+        costs: of each block, as shares of 1.
+        likelihood: judges a structure for everybody, with generated weights; higher is better.
+        asked: judges a controller at a share, in the same unit.
+
+    Returns:
+        levels from share 0 on; shares and likelihoods rise.
+
+    Example:
+        A controller that is worth 1 wherever it is asked, and a block that is worth 2:
+
+        >>> find_levels([1.0], lambda kept: 2.0 * sum(kept), lambda share: 1.0)
+        (Level(share=0.0, kept=None), Level(share=1.0, kept=(1,)))
+    """
+    levels: list[Level] = []
+    best = -inf
+
+    def price(each: Tried) -> float:
+        return round(_cost(each.kept, costs), DIGITS)
+
+    for share, equals in groupby(sorted(try_structures(len(costs), likelihood), key=price), key=price):
+        common, chosen = max(equals, key=lambda each: each.likelihood), asked(share)
+        if max(common.likelihood, chosen) > best:
+            best = max(common.likelihood, chosen)
+            levels.append(Level(share, None if chosen > common.likelihood else common.kept))
+    return tuple(levels)
+
+
 def look_up(table: Sequence[Tried], costs: Sequence[float], share: float) -> Structure:
     """Find the likeliest structure that fits a budget.
 
@@ -68,10 +111,15 @@ def look_up(table: Sequence[Tried], costs: Sequence[float], share: float) -> Str
     Returns:
         the structure.
     """
-    fit = [each for each in table if sum(cost for cost, runs in zip(costs, each.kept, strict=True) if runs) <= share + 1e-6]
+    fit = [each for each in table if _cost(each.kept, costs) <= share + ROUNDING]
     return max(fit, key=lambda each: each.likelihood).kept
 
 
 def _with_one_less(kept: Structure) -> list[Structure]:
     """List what is left when one block more is dropped."""
     return [(*kept[:gate], 0, *kept[gate + 1 :]) for gate, runs in enumerate(kept) if runs]
+
+
+def _cost(kept: Structure, costs: Sequence[float]) -> float:
+    """Add up what a structure costs."""
+    return sum((cost for cost, runs in zip(costs, kept, strict=True) if runs), 0.0)

@@ -40,6 +40,7 @@ from ossia.training.checkpoint import (
     snapshot,
     tensor_bytes,
 )
+from ossia.training.depth import at_drawn_depth, close_branches
 from ossia.training.distill import DistilledLoss, distilled_loss
 from ossia.training.fit import Loss, Step, fit
 from ossia.training.losses import NextItemLoss, Proposal, next_item_loss
@@ -255,6 +256,8 @@ def _validate(average: Backbone, cases: Cases, recipe: BackboneRecipe) -> float:
 def _begin(material: _Material, recipe: BackboneRecipe) -> Backbone:
     """Make the model as it is before the first step."""
     model = build(recipe, len(material.item_ids))
+    if recipe.depth == "drawn":
+        close_branches(model)
     if material.start:
         model.load_state_dict(material.start.backbone.state_dict())
     if material.side:
@@ -328,6 +331,7 @@ def train_epoch(
     if isinstance(optimizer, RowAdam) and rows:
         optimizer.before_rows = rows.catch_up
     path = WidthPath(recipe.widths) if recipe.widths else None
+    loss = at_drawn_depth(cast(NextItemLoss, loss)) if recipe.depth == "drawn" else loss  # has no teacher then
     for step in _fit(model, loss, batches, optimizer, (recipe.seed, len(earlier)), ranks, path):
         if not isfinite(step.loss):
             raise UsageError(

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ossia.backbones import Backbone
-from ossia.backbones.backbone import SlotJoint, plain
+from ossia.backbones.backbone import GateJoint, SlotJoint, keep, plain
 from ossia.training.batches import Batch
 from ossia.types import ABSENT
 
@@ -47,16 +47,18 @@ def as_they_are(rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
 
 
 class Reading(NamedTuple):
-    """How a loss reads a backbone's weights: as they are, or rounded (`widths.py`).
+    """How a loss reads a backbone: as it is, or with weights that are rounded (`widths.py`) or branches skipped (`depth.py`).
 
     Attributes:
         slot: how adaptable weights are applied.
         rows: what stands for the item rows that are scored. Rows of the history are read as they are: a device holds them at
             8 bits.
+        gate: what a branch adds, or hands on.
     """
 
     slot: SlotJoint = plain
     rows: Callable[[Tensor], Tensor] = as_they_are
+    gate: GateJoint = keep
 
 
 AS_TRAINED = Reading()
@@ -278,7 +280,7 @@ def next_item_loss(
 
     def full(backbone: Backbone, batch: Batch, generator: torch.Generator, reading: Reading = AS_TRAINED) -> Tensor:  # noqa: ARG001
         real, vectors = batch.inputs != ABSENT, backbone.items(batch.inputs.clamp_min(0))
-        states = backbone.encode(vectors, batch.positions, batch.pieces, slot=reading.slot)
+        states = backbone.encode(vectors, batch.positions, batch.pieces, slot=reading.slot, gate=reading.gate)
         return full_softmax(states[real], batch.targets[real], reading.rows(backbone.items.weight))
 
     def sampled(backbone: Backbone, batch: Batch, generator: torch.Generator, reading: Reading = AS_TRAINED) -> Tensor:
@@ -289,7 +291,7 @@ def next_item_loss(
         inputs, scored = rows.split([batch.inputs.numel(), len(targets) + negatives])
         own, others = torch.split(reading.rows(scored), [len(targets), negatives])
         vectors = inputs.view(*batch.inputs.shape, -1)
-        states = backbone.encode(vectors, batch.positions, batch.pieces, slot=reading.slot)[real]
+        states = backbone.encode(vectors, batch.positions, batch.pieces, slot=reading.slot, gate=reading.gate)[real]
         if kind == "bce":
             return bce(states, targets, drawn, own, others)
         if kind == "gbce":

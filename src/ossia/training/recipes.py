@@ -111,6 +111,7 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         widths: how slices of fewer bits are trained along; None trains float32 alone.
         moving: what training moves: everything, or the item table alone. Then the encoder stays as the seed drew it, or as the
             run that training starts at left it.
+        depth: `drawn` trains along what is left of a SASRec when only its first blocks run (`depth.py`); `whole` does not.
     """
 
     backbone: Literal["sasrec", "caser", "gru4rec"] = "sasrec"
@@ -143,6 +144,7 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     start: str = ""
     widths: Widths | None = None
     moving: Literal["everything", "items"] = "everything"
+    depth: Literal["whole", "drawn"] = "whole"
 
     def resolve(self, items: int) -> "BackboneRecipe":
         """Check every setting and decide what was left open.
@@ -170,6 +172,8 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         check_device(recipe.device)
         if recipe.distillation and recipe.loss in ("bce", "gbce"):
             raise UsageError(f"recipe: expected a softmax loss to distill beside, got {recipe.loss}")
+        if recipe.depth == "drawn" and (recipe.backbone != "sasrec" or recipe.distillation):
+            raise UsageError("recipe: expected depth drawn for sasrec, whose branches are residual, and without a distillation")
         if recipe.widths:
             _check_widths(recipe.widths, distilled=recipe.distillation is not None)
         loss, optimizer = recipe.loss, recipe.item_optimizer

@@ -8,9 +8,9 @@ https://arxiv.org/abs/1908.09791) makes the first blocks a recommender by themse
 rescaled: a branch that runs is what it is on a device. Branches count in wire order, so a depth can end between a block's
 attention and its feed-forward network.
 
-Branches begin closed, their last layer at zero (as in Fixup and ReZero, https://arxiv.org/abs/2003.04887): the untrained state is
-that of the history's newest item, and each branch has to earn its place. With random branches the items, which begin small,
-drown in them, the more the deeper.
+Branches begin closed, their last layer at zero (as in ReZero, https://arxiv.org/abs/2003.04887): the untrained state is the
+newest item's, and each branch has to earn its place. Among random branches the items, which begin small, drown, the more the
+deeper.
 
 It is also what makes depth pay: four SASRec blocks that are trained whole are worse than two, and learn more slowly.
 """

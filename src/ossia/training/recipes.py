@@ -172,10 +172,7 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         check_device(recipe.device)
         if recipe.distillation and recipe.loss in ("bce", "gbce"):
             raise UsageError(f"recipe: expected a softmax loss to distill beside, got {recipe.loss}")
-        if recipe.depth == "drawn" and (recipe.backbone != "sasrec" or recipe.distillation):
-            raise UsageError("recipe: expected depth drawn for sasrec, whose branches are residual, and without a distillation")
-        if recipe.widths:
-            _check_widths(recipe.widths, distilled=recipe.distillation is not None)
+        _check_paths(recipe)
         loss, optimizer = recipe.loss, recipe.item_optimizer
         if loss == "auto":
             loss = "full_softmax" if items <= FULL_SOFTMAX_ITEMS else "sampled_softmax"
@@ -209,13 +206,16 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return window_of(self.backbone, self.sizes["length"])
 
 
-def _check_widths(widths: Widths, *, distilled: bool) -> None:
-    """Refuse what does not go together."""
-    if list(widths.alphabet) != sorted(set(widths.alphabet)):
+def _check_paths(recipe: BackboneRecipe) -> None:
+    """Refuse ways through widths and depths that do not go together with the rest."""
+    widths = recipe.widths
+    if recipe.depth == "drawn" and (recipe.backbone != "sasrec" or recipe.distillation):
+        raise UsageError("recipe: expected depth drawn for sasrec, whose branches are residual, and without a distillation")
+    if widths and list(widths.alphabet) != sorted(set(widths.alphabet)):
         raise UsageError(f"recipe: expected widths.alphabet rising, such as [2,4,8], got {list(widths.alphabet)}")
-    if widths.delay > 1 and widths.draw == "channel":
+    if widths and widths.delay > 1 and widths.draw == "channel":
         raise UsageError("recipe: expected widths.delay 1 for widths by channel, where no step is a narrow one")
-    if distilled:
+    if widths and recipe.distillation:
         raise UsageError("recipe: expected widths without a distillation, got both")
 
 

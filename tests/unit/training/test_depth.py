@@ -77,9 +77,7 @@ def test_a_loss_at_a_drawn_depth_is_that_of_the_rows_cut_there(data: Dataset) ->
     torch.testing.assert_close(whole * (batch.inputs >= 0).sum(), torch.stack([alone(row) for row in range(12)]).sum())
 
 
-def test_the_first_branches_of_a_base_of_every_depth_are_better_than_those_of_a_whole_one(
-    data: Dataset, tmp_path: Path
-) -> None:
+def test_the_first_branches_are_better_when_every_depth_was_trained(data: Dataset, tmp_path: Path) -> None:
     loss = next_item_loss("full_softmax", proposal=Proposal.from_counts(torch.ones(data.items).int(), 0.5), negatives=4)
     windows = cut_windows(data.split().train, 8)
     batch = windows.padded(torch.arange(len(windows)).numpy(), 8)

@@ -6,7 +6,7 @@
 A controller learns by a gradient that passes beside a hard choice, and at some budgets it learns nonsense: on ML-1M it left
 out blocks that it could afford and ranked far below the base's first block. What it wants at a budget that nobody judged is
 nobody's knowledge. So each budget is rounded down to a level that was judged, and where one structure for everybody was
-likelier there, with weights generated for each user, it takes the controller's place. The weights stay each user's own.
+better there, with weights generated for each user, it takes the controller's place. The weights stay each user's own.
 
 The levels are found by `ossia.training.structures`, and are part of the graph that the service runs. The budget stays hard:
 what a device measured may price a level's structure too high, and then the projection drops what does not fit.

@@ -29,10 +29,10 @@ from ossia.training import publish
 from ossia.training.checkpoint import snapshot, tensor_bytes
 from ossia.training.fit import fit, seeded
 from ossia.training.frozen import EventBatch, Events, FrozenBase, Judged, fit_temperature
-from ossia.training.generator import answered_states, make_generator, weights_loss
+from ossia.training.generator import answered_states, levels_of, make_generator, weights_loss
 from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.training.personalizer_events import choose_events
-from ossia.training.structures import Structure, Tried, find_levels, look_up, try_structures
+from ossia.training.structures import Structure, Tried, look_up, try_structures
 
 
 class Spent(Struct, frozen=True):
@@ -138,12 +138,7 @@ class Desk:
         """Find a variant's levels on validation, or read them."""
         path = self.folder / f"{name} levels.json"
         if not path.exists():
-
-            def judge(share: float, kept: Structure | None = None) -> float:
-                runs = None if kept is None else torch.tensor(kept, dtype=torch.float32)
-                return self.judge(network, self.select, self.select.profiles, share=share, kept=runs).mean_likelihood
-
-            write_whole(path, msgspec.json.encode(find_levels(network.costs.tolist(), lambda kept: judge(1.0, kept), judge)))
+            write_whole(path, msgspec.json.encode(levels_of(self.frozen, self.recipe, network, self.select)))
         return tuple(Level(*each) for each in msgspec.json.decode(path.read_bytes(), type=list[Level]))
 
     def make(self, name: str) -> ForwardOfa:

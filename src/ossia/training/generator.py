@@ -130,21 +130,6 @@ class GeneratorCourse(Course):
         )
         return Choices(own_likelihood, another, constant, float(np.mean([ndcg_at_k(each.ranks, 10) for each in mine])))
 
-    def levels(self, network: ForwardOfa) -> tuple[Level, ...]:
-        """Find the budgets that the controller is asked for, and where one structure for everybody is better.
-
-        Args:
-            network: with the weights that will be installed.
-
-        Returns:
-            the levels.
-        """
-
-        def judge(share: float, kept: Structure | None = None) -> float:
-            return judge_asked(self.frozen, network, self.select, self.select.profiles, share=share, kept=kept).mean_likelihood
-
-        return find_levels(network.costs.tolist(), lambda kept: judge(1.0, kept), judge)
-
     def install(self, epochs: tuple[PersonalizerEpoch, ...]) -> Path:
         """Install graphs, manifest and the average profile.
 
@@ -155,7 +140,7 @@ class GeneratorCourse(Course):
             the personalizer's folder.
         """
         if isinstance(self.network, ForwardOfa):
-            self.network.hold_to(self.levels(self.network))
+            self.network.hold_to(levels_of(self.frozen, self.recipe, self.network, self.select))
         base, recipe, generator = self.frozen.base, self.recipe, self.network.cpu().eval()
         dim = base.manifest.shape["dim"]
         graphs = {name: export_onnx(graph.network, graph.inputs, graph.output) for name, graph in generator.graphs(dim).items()}
@@ -322,7 +307,6 @@ def judge_asked(
     asked: Float[Tensor, "events dim"],
     *,
     share: float = 1.0,
-    kept: Structure | None = None,
 ) -> Judged:
     """Judge every event with the answer to some profile.
 
@@ -332,7 +316,6 @@ def judge_asked(
         events: what came next for whom.
         asked: the profile that is sent for each event: the user's own, or for a control another.
         share: of what all blocks cost together, what the devices can afford.
-        kept: a structure for everybody; None: the generator's own choice.
 
     Returns:
         log-likelihood and rank of each target.
@@ -340,10 +323,39 @@ def judge_asked(
 
     def states(batch: EventBatch) -> Tensor:
         profiles = asked[batch.rows.cpu()].to(batch.profiles)
-        if kept is None:
-            runs = generator.choose(profiles, torch.full_like(profiles[:, 0], share))
-        else:
-            runs = profiles.new_tensor(kept).expand(len(profiles), -1)
-        return answered_states(frozen, generator, batch, profiles, runs)
+        kept = generator.choose(profiles, torch.full_like(profiles[:, 0], share))
+        return answered_states(frozen, generator, batch, profiles, kept)
 
     return frozen.judge_states(events, states)
+
+
+@torch.no_grad()
+def levels_of(frozen: FrozenBase, recipe: GeneratorRecipe, network: ForwardOfa, select: Events) -> tuple[Level, ...]:
+    """Find the budgets that a controller is asked for, and where one structure for everybody is better.
+
+    What is better has the smaller objective on validation, without sparsity: by likelihood alone a structure far from the base
+    may win that ranks worse, for the same reason that training needs its anchor.
+
+    Args:
+        frozen: the base.
+        recipe: of its training.
+        network: trained.
+        select: what epochs were chosen on.
+
+    Returns:
+        the levels.
+    """
+
+    def minus_objective(share: float, common: Structure | None = None) -> float:
+        total = 0.0
+        batches = select.batches(recipe.batch, np.random.default_rng(recipe.seed))  # in any order: their objective is added up
+        for batch in (each.to(frozen.vectors.device) for each in batches):
+            if common is None:
+                kept = network.choose(batch.profiles, torch.full_like(batch.profiles[:, 0], share))
+            else:
+                kept = batch.profiles.new_tensor(common).expand(len(batch.profiles), -1)
+            states = answered_states(frozen, network, batch, batch.profiles, kept)
+            total += float(objective(frozen, recipe, batch, states, torch.zeros_like(batch.profiles[:, 0]))) * len(kept)
+        return -total / len(select)
+
+    return find_levels(network.costs.tolist(), lambda common: minus_objective(1.0, common), minus_objective)

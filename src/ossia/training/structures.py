@@ -1,11 +1,12 @@
 """Structures that are the same for everybody: which are worth trying, and which is the best for a budget.
 
 Of few gates every structure is tried, 2^L of them; of many the first blocks, of any number, and those that are left when one
-block after another is dropped, each time the one that is missed least. *Best* is the highest likelihood on validation.
+block after another is dropped, each time the one that is missed least.
 
-With the base's own weights that is the lookup table, which a controller must beat. With generated weights it says where a
-controller does: `find_levels` goes through the prices of all structures from the cheapest, and wherever the likelihood rises
-there is a level, which is the controller's or everybody's, whichever is likelier (`personalizers/levels.py`).
+With the base's own weights, and judged by the likelihood of validation's next items, that is the lookup table, which a
+controller must beat. With generated weights, and judged by what they were trained for, it says where a controller does:
+`find_levels` goes through the prices of all structures from the cheapest, and wherever what runs gets better there is a level,
+the controller's or everybody's (`personalizers/levels.py`).
 """
 
 from collections.abc import Callable, Sequence
@@ -28,18 +29,18 @@ DIGITS: Final = 6
 
 
 class Tried(msgspec.Struct, frozen=True):
-    """A structure, and how likely it makes validation's next items."""
+    """A structure, and what it is worth on validation."""
 
     kept: Structure
-    likelihood: float
+    worth: float
 
 
-def try_structures(gates: int, likelihood: Callable[[Structure], float]) -> tuple[Tried, ...]:
+def try_structures(gates: int, worth: Callable[[Structure], float]) -> tuple[Tried, ...]:
     """Judge every structure, or of many gates the sensible ones.
 
     Args:
         gates: how many there are.
-        likelihood: judges a structure; higher is better.
+        worth: judges a structure; higher is better.
 
     Returns:
         what was tried.
@@ -52,7 +53,7 @@ def try_structures(gates: int, likelihood: Callable[[Structure], float]) -> tupl
 
     def judge(kept: Structure) -> float:
         if kept not in found:
-            found[kept] = likelihood(kept)
+            found[kept] = worth(kept)
         return found[kept]
 
     if gates <= FEW:
@@ -68,17 +69,17 @@ def try_structures(gates: int, likelihood: Callable[[Structure], float]) -> tupl
 
 
 def find_levels(
-    costs: Sequence[float], likelihood: Callable[[Structure], float], asked: Callable[[float], float]
+    costs: Sequence[float], worth: Callable[[Structure], float], asked: Callable[[float], float]
 ) -> tuple[Level, ...]:
     """Find the budgets from which on something better runs, and what it is.
 
     Args:
         costs: of each block, as shares of 1.
-        likelihood: judges a structure for everybody, with generated weights; higher is better.
+        worth: judges a structure for everybody, with generated weights; higher is better.
         asked: judges a controller at a share, in the same unit.
 
     Returns:
-        levels from share 0 on; shares and likelihoods rise.
+        levels from share 0 on; shares rise, and what is judged with them.
 
     Example:
         A controller that is worth 1 wherever it is asked, and a block that is worth 2:
@@ -92,11 +93,11 @@ def find_levels(
     def price(each: Tried) -> float:
         return round(_cost(each.kept, costs), DIGITS)
 
-    for share, equals in groupby(sorted(try_structures(len(costs), likelihood), key=price), key=price):
-        common, chosen = max(equals, key=lambda each: each.likelihood), asked(share)
-        if max(common.likelihood, chosen) > best:
-            best = max(common.likelihood, chosen)
-            levels.append(Level(share, None if chosen > common.likelihood else common.kept))
+    for share, equals in groupby(sorted(try_structures(len(costs), worth), key=price), key=price):
+        common, chosen = max(equals, key=lambda each: each.worth), asked(share)
+        if max(common.worth, chosen) > best:
+            best = max(common.worth, chosen)
+            levels.append(Level(share, None if chosen > common.worth else common.kept))
     return tuple(levels)
 
 
@@ -112,7 +113,7 @@ def look_up(table: Sequence[Tried], costs: Sequence[float], share: float) -> Str
         the structure.
     """
     fit = [each for each in table if _cost(each.kept, costs) <= share + ROUNDING]
-    return max(fit, key=lambda each: each.likelihood).kept
+    return max(fit, key=lambda each: each.worth).kept
 
 
 def _with_one_less(kept: Structure) -> list[Structure]:

@@ -170,8 +170,11 @@ def test_a_full_queue_says_no_before_it_reads_and_when_to_come_again(service: Se
     service.batcher._queue.extend([None] * 128)  # type: ignore[list-item]
     told = asyncio.run(client.send("POST", "/v1/payload", hang=True))
     assert (told.status, told.json["name"], told.headers["retry-after"]) == (503, "overloaded", "30")
+    assert b'"overloaded"' in (service.refuse() or b"")  # the short way
     service.batcher._queue.clear()
+    assert service.refuse() is None
     assert client.ask("POST", "/v1/payload", binary(published)).status == 200
+    assert 'ossia_refusals_total{reason="overloaded"} 2.0' in client.ask("GET", "/metrics").body.decode()
 
 
 def test_a_body_that_never_ends_is_not_waited_for(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,5 +68,6 @@ class Metrics:
 
     def _settle(self) -> None:
         """Count those who were turned away."""
-        count, self.turned_away = self.turned_away, 0
-        self.refusals.labels("overloaded").inc(count)
+        if self.turned_away:
+            self.refusals.labels("overloaded").inc(self.turned_away)
+            self.turned_away = 0

@@ -26,6 +26,7 @@ from ossia.adaptation.base import Base, write_base
 from ossia.adaptation.payload import Header
 from ossia.device.runtimes import StateRanker
 from ossia.errors import PayloadError
+from ossia.service.answerer import RowCodes
 from ossia.service.keychain import LATEST, Signer
 from ossia.service.personalizer import Personalizer
 from ossia.types import Candidates, History, Profile, Slot
@@ -130,17 +131,21 @@ class StandIn(Personalizer):
         object.__setattr__(self, "manifest", SimpleNamespace(alphabet=(2, 4, 8)))
         self.harmful = False
 
-    def allocate_many(self, profiles: Sequence[Profile], plans: Sequence[Plan]) -> list[Adaptation]:
+    def allocate_many(
+        self, profiles: Sequence[Profile], plans: Sequence[Plan], held: Sequence[RowCodes | None] | None = None
+    ) -> list[Adaptation]:
         """Give codes by profile; a bad release gives what turns rankings around.
 
         Args:
             profiles: of the users.
             plans: of their budgets.
+            held: of no account here: rows are drawn.
 
         Returns:
             an adaptation each.
         """
         assert len(profiles) == len(plans)
+        assert held is None or len(held) == len(plans)
         return [self._adapt(profile) for profile in profiles]
 
     def _adapt(self, profile: Profile) -> Adaptation:

@@ -3,6 +3,7 @@
 Its ledger is asked after every event. What is under way when the power goes is in doubt: it may be there afterwards, or not.
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -21,7 +22,7 @@ from ossia.device.run import Device, Heard
 from ossia.errors import PayloadError
 from ossia.simulation.disk import PowerCut, VirtualDisk
 from ossia.simulation.laws import TOP, Doubt, LawBroken, Ledger, check_disclosed
-from ossia.simulation.stand_in import CANARY, next_item, ring_runtime, verify
+from ossia.simulation.stand_in import CANARY, SIGNER, KeyList, next_item, ring_runtime
 
 if TYPE_CHECKING:
     from ossia.simulation.world import World
@@ -51,8 +52,14 @@ class Phone:
         self._random = Random(world.random.random())
         self._disk = VirtualDisk(self._random)
         self._home = Home(FOLDER, self._disk)
+        self.keys = KeyList(SIGNER.key_id)
         self._settings = Settings(
-            policy=policy, runtime=ring_runtime, verify=verify, look_s=LOOK_S, tells=index % 2 == 0, rows=index % 4 != 1
+            policy=policy,
+            runtime=ring_runtime,
+            verify=self.keys,
+            look_s=LOOK_S,
+            tells=index % 2 == 0,
+            rows=index % 4 != 1,
         )
         self.secret, self.release = self._random.randbytes(32), 1
         self._device: Device | None = None
@@ -89,6 +96,7 @@ class Phone:
         resident = open_resident(adopt(kept, self.release), self._base, self._settings)
         self._device = Device(Keeper(self._home, resident), self, self, top=TOP, clock=self._clock, random=self._random)
         self._ledger.check_release(resident)
+        self._ledger.believe(self.keys.key_id)
         if self._base is not None:
             self._ledger.move(self._base.id)
         self._ledger.check_held(resident)
@@ -213,6 +221,9 @@ class Phone:
             return "off"
         if news.base is not None:
             self.release, self._base, self._changed = news.release, news.base, self._world.now
+        if news.verify is not None:
+            self.keys = self._world.cloud.keys
+            self._settings = replace(self._settings, verify=news.verify)
         before = self._device.resident
         self._arm(Doubt())
         try:
@@ -223,6 +234,8 @@ class Phone:
         after = self._device.resident
         if after.session is not before.session and after.session is not None:
             self._ledger.move(after.session.base.id)
+        if after.settings.verify == self.keys:  # else the disk refused, and the list is in force with the next news
+            self._ledger.believe(self.keys.key_id)
         self._ledger.check_held(after)
         self._ledger.check_release(after)
         return f"{news.release} {told} {self._look()}"
@@ -265,6 +278,11 @@ class Phone:
         return ""
 
     @property
+    def device(self) -> bytes:
+        """Its id."""
+        return self._ledger.device
+
+    @property
     def waits(self) -> bool:
         """Whether asks of it brought nothing lately, and it would ask again."""
         if self._device is None or not self.reachable or not self._device.resident.kept.asking.failures:
@@ -290,6 +308,19 @@ class Phone:
         if self._device is None or self._wrong or not self.reachable:
             return False
         return self._device.resident.kept.following.release < newest
+
+    def believes_others(self, keys: KeyList) -> bool:
+        """Tell whether another list of keys is in force, though nothing kept it from hearing of this one.
+
+        Args:
+            keys: the list that is given out.
+
+        Returns:
+            whether one is.
+        """
+        if self._device is None or self._wrong or not self.reachable:
+            return False
+        return self._device.resident.settings.verify != keys
 
     def starved(self, limit_s: int) -> bool:
         """Tell whether it was not served for too long, though nothing kept it.

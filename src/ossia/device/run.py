@@ -232,10 +232,8 @@ class Device:
             what is new, what was refused by name, or what the disk refused.
         """
         self._looking, before = False, self.resident.kept.following.release
-        if (
-            news.verify is None and self._untaken is not None
-        ):  # a list of keys is told once, and must not be lost to a full disk
-            news = replace(news, verify=self._untaken)
+        # A list of keys is told once: one that a full disk did not take must not be lost, or a stolen key would live on.
+        news = replace(news, verify=news.verify or self._untaken)
         self._untaken = news.verify
         after = hear(self.resident, news, int(self._clock()), self._random)
         yield from (f"release refused: {fault}" for fault in news.faults)

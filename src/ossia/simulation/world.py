@@ -215,7 +215,7 @@ class World:
         self.report.first_minute = self.cloud.minutes[int(begin) // 60]
         waves = self.report.waiting * 60 / (Backoff().cap_s / 2)
         most = max(self.cloud.minutes[int(begin) // 60 + minute] for minute in range(60))
-        if most > 3 * waves + 0.01 * len(self.phones) + 4:
+        if most > 3 * waves + 0.01 * len(self.phones) + 6:  # the last for chance in a small fleet
             raise LawBroken("load", f"expected about {waves:.0f} requests a minute after the outage, got {most}")
         late = [phone for phone in self.phones if phone.is_late]
         if late:

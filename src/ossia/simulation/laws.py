@@ -14,7 +14,7 @@ worked out from it, event by event, and compared.
     rows          what is kept beside a payload is what it vouches for; where it is nothing, all rows are asked for again
     staged        a device wants no release before its turn, none that was halted, and none below the one that it has
     forward       the release in force never goes back, over power cuts neither, and is one that can be loaded
-    updated       in the end whoever could have the newest release has it
+    updated       in the end whoever could have the newest release has it, and whoever could hear of a new list of keys
     guarded       a harmful payload goes when its user walks along the ring, which it turns around; a harmless one stays
 """
 

@@ -52,14 +52,9 @@ class Phone:
         self._random = Random(world.random.random())
         self._disk = VirtualDisk(self._random)
         self._home = Home(FOLDER, self._disk)
-        self.keys = KeyList(SIGNER.key_id)
+        self.keys = keys = KeyList(SIGNER.key_id)
         self._settings = Settings(
-            policy=policy,
-            runtime=ring_runtime,
-            verify=self.keys,
-            look_s=LOOK_S,
-            tells=index % 2 == 0,
-            rows=index % 4 != 1,
+            policy=policy, runtime=ring_runtime, verify=keys, look_s=LOOK_S, tells=index % 2 == 0, rows=index % 4 != 1
         )
         self.secret, self.release = self._random.randbytes(32), 1
         self._device: Device | None = None
@@ -68,7 +63,8 @@ class Phone:
         self._doubts: list[Doubt] = []
         self.reachable, self.boot, self.expected, self._tried = True, 0, 0.0, 0.0
         kept = new_kept(self._random.randbytes(32))
-        self._ledger = Ledger(device_of(kept.public))
+        self.device = device_of(kept.public)
+        self._ledger = Ledger(self.device)
         self._home.commit(kept)
 
     def begin(self, when: float) -> None:
@@ -278,11 +274,6 @@ class Phone:
         return ""
 
     @property
-    def device(self) -> bytes:
-        """Its id."""
-        return self._ledger.device
-
-    @property
     def waits(self) -> bool:
         """Whether asks of it brought nothing lately, and it would ask again."""
         if self._device is None or not self.reachable or not self._device.resident.kept.asking.failures:
@@ -296,31 +287,20 @@ class Phone:
             return False
         return self.reachable and self._tried < self.expected
 
-    def is_behind(self, newest: int) -> bool:
-        """Tell whether it has an older release, though nothing kept it.
+    def is_behind(self, newest: int, keys: KeyList) -> bool:
+        """Tell whether it has an older release, or believes other keys, though nothing kept it.
 
         Args:
             newest: the release that everybody may have.
+            keys: the list that is given out.
 
         Returns:
             whether it has.
         """
         if self._device is None or self._wrong or not self.reachable:
             return False
-        return self._device.resident.kept.following.release < newest
-
-    def believes_others(self, keys: KeyList) -> bool:
-        """Tell whether another list of keys is in force, though nothing kept it from hearing of this one.
-
-        Args:
-            keys: the list that is given out.
-
-        Returns:
-            whether one is.
-        """
-        if self._device is None or self._wrong or not self.reachable:
-            return False
-        return self._device.resident.settings.verify != keys
+        resident = self._device.resident
+        return resident.kept.following.release < newest or resident.settings.verify != keys
 
     def starved(self, limit_s: int) -> bool:
         """Tell whether it was not served for too long, though nothing kept it.

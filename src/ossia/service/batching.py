@@ -30,7 +30,7 @@ Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 
 PAUSE_S = 0.01  # of the processor's time: longer parts of work do not run in the loop
-BRISK_S = 0.007  # likewise: where a part of two batches would take longer they do not go as one, for refusals wait for it
+BRISK_S = 0.0045  # likewise: where a part of two batches would take longer they do not go as one, for refusals wait for it
 UNDER_WAY = 2  # batches begun and not answered, at most: one in the processor, one on the disk
 PATIENCE_S = 10.0  # for a promise; a disk that takes longer is broken, and the batch's deadline is long over
 

@@ -11,13 +11,19 @@ from html import escape
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
-_STYLE = """
+COLORS = """
 :root{color-scheme:light dark;--paper:#f7f5f0;--card:#fffefb;--ink:#1d2026;--soft:#5d636e;--line:#e2ded4;
 --family-baseline:#737a86;--family-base:#2b63ad;--family-personal:#c8431f;--family-control:#94690a;
 --width-0:#efe7e2;--width-2:#f3bd9f;--width-4:#dd7044;--width-8:#7c2410}
 @media (prefers-color-scheme:dark){:root{--paper:#15171c;--card:#1c1f26;--ink:#e9e7e1;--soft:#a0a5b0;--line:#333843;
 --family-baseline:#a3a9b5;--family-base:#7fb0f0;--family-personal:#ff8a5f;--family-control:#dfb04f;
 --width-0:#2a2d35;--width-2:#6d3420;--width-4:#c8623a;--width-8:#ffd2b5}}
+"""
+"""CSS variables of every page and drawing, for light and dark."""
+
+_STYLE = (
+    f"{COLORS}"
+    """
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;
 font-variant-numeric:tabular-nums}
@@ -113,6 +119,7 @@ dd{margin-bottom:10px}
 }
 @media print{body{background:none}section{break-inside:avoid}}
 """
+)
 
 
 def page(title: str, parts: Sequence[str]) -> str:

@@ -10,18 +10,19 @@ matplotlib is imported only when something is drawn.
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any, Literal
 
 from ossia.evaluation.bootstrap import Interval
+from ossia.evaluation.page import COLORS
 from ossia.evaluation.table import Family, Row
 
 _INK, _SOFT, _LINE, _PAPER = "#f00000", "#f00001", "#f00002", "#f00003"
-_FAMILY_COLORS: dict[Family, str] = {"baseline": "#f00010", "base": "#f00011", "personal": "#f00012", "control": "#f00013"}
+FAMILY_COLORS: dict[Family, str] = {"baseline": "#f00010", "base": "#f00011", "personal": "#f00012", "control": "#f00013"}
 _FAMILY_MARKERS: dict[Family, str] = {"baseline": "s", "base": "o", "personal": "D", "control": "^"}
-_VARIABLES = {_INK: "ink", _SOFT: "soft", _LINE: "line", _PAPER: "card"} | {c: f"family-{f}" for f, c in _FAMILY_COLORS.items()}
+_VARIABLES = {_INK: "ink", _SOFT: "soft", _LINE: "line", _PAPER: "card"} | {c: f"family-{f}" for f, c in FAMILY_COLORS.items()}
 
 _RADIUS = 6.5  # of a numbered point, in points of the drawing
 
@@ -134,6 +135,23 @@ def plot_catalog(curves: Sequence[CatalogCurve], whole: Interval | None, *, name
     )
 
 
+def draw_file(label: str, size: tuple[float, float], draw: Callable[[Any], None]) -> str:
+    """Draw one figure as an SVG file of its own, which brings the page's colors along, light and dark.
+
+    Args:
+        label: what a screen reader says of it.
+        size: width and height in inches.
+        draw: puts axes into a matplotlib figure, with colors of `FAMILY_COLORS`.
+
+    Returns:
+        the file's text; the same figures give the same bytes.
+    """
+    svg = _svg(label, "drawing", "file", size, lambda figure, _: draw(figure), wide=True)
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" font-family="system-ui, sans-serif"'
+    start, rest = svg.replace("<svg", f"<svg {names}", 1).split(">", 1)
+    return f"{start}><style>{COLORS}</style>{rest}"
+
+
 def _quality(figure: Any, rows: Sequence[Row]) -> None:
     """Numbered points with whiskers on a logarithmic axis of bytes, and lines for what has no bytes."""
     axes = figure.subplots()
@@ -141,7 +159,7 @@ def _quality(figure: Any, rows: Sequence[Row]) -> None:
     sized = [(number, row, row.rest_bytes) for number, row in enumerate(rows, 1) if row.rest_bytes]
     for row in rows:
         if not row.rest_bytes:
-            _level(axes, row.ndcg_at_10.mean, row.name, _FAMILY_COLORS[row.family], side="right")
+            _level(axes, row.ndcg_at_10.mean, row.name, FAMILY_COLORS[row.family], side="right")
     axes.set_ylim(*_room([edge for row in rows for edge in (row.ndcg_at_10.low, row.ndcg_at_10.high)]))
     axes.set_xlim(min(size for *_, size in sized) / 1.5, max(size for *_, size in sized) * 1.6)
     axes.set_ylabel("NDCG@10")
@@ -156,7 +174,7 @@ def _quality(figure: Any, rows: Sequence[Row]) -> None:
 
 def _point(axes: Any, number: int, row: Row, size: float, place: float) -> None:
     """One numbered point with its whisker, drawn at `place`, and a tick on the axis where it really is."""
-    color, spot = _FAMILY_COLORS[row.family], row.ndcg_at_10
+    color, spot = FAMILY_COLORS[row.family], row.ndcg_at_10
     circle = {"markersize": 2 * _RADIUS, "markeredgecolor": _PAPER, "markeredgewidth": 0.8, "zorder": 3}
     axes.plot([place, place], [spot.low, spot.high], color=color, linewidth=1.4, alpha=0.6)
     axes.plot(place, spot.mean, "o", color=color, **circle)
@@ -170,7 +188,7 @@ def _curves(figure: Any, curves: Sequence[Curve], wide: bool) -> None:
     for number, curve in enumerate(curves):
         above, below = (grid[0][number], grid[1][number]) if wide else (grid[2 * number][0], grid[2 * number + 1][0])
         epochs = range(1, len(curve.loss) + 1)
-        color = _FAMILY_COLORS["personal" if number else "base"]
+        color = FAMILY_COLORS["personal" if number else "base"]
         above.plot(epochs, curve.loss, color=color)
         above.set_title(f"{curve.name}: training loss")
         below.plot(range(1, len(curve.validation_ndcg) + 1), curve.validation_ndcg, color=color)
@@ -189,12 +207,12 @@ def _catalog(figure: Any, curves: Sequence[CatalogCurve], whole: Interval | None
     axes.set_xscale("log")
     chains = [[(share, spot.mean) for share, spot in curve.points] for curve in curves]
     for curve, chain in zip(curves, chains, strict=True):
-        color, across = _FAMILY_COLORS[curve.family], [share for share, _ in curve.points]
+        color, across = FAMILY_COLORS[curve.family], [share for share, _ in curve.points]
         axes.plot(across, [mean for _, mean in chain], _FAMILY_MARKERS[curve.family] + "-", color=color, label=curve.name)
         low, high = [spot.low for _, spot in curve.points], [spot.high for _, spot in curve.points]
         axes.fill_between(across, low, high, color=color, alpha=0.14, lw=0)
     if whole is not None:
-        _level(axes, whole.mean, "the whole table", _FAMILY_COLORS["base"], side="left")
+        _level(axes, whole.mean, "the whole table", FAMILY_COLORS["base"], side="left")
     shares = sorted({share for curve in curves for share, _ in curve.points})
     axes.set_xticks(shares, [f"{100 * share:.3g} %" for share in shares])
     axes.minorticks_off()

@@ -1,6 +1,7 @@
 """Plots: points keep their order and their distance, colors come from the page, and nothing is left to chance."""
 
 import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from ossia.evaluation import plots
 from ossia.evaluation.bootstrap import Interval
-from ossia.evaluation.plots import CatalogCurve, Curve, plot_catalog, plot_curves, plot_quality
+from ossia.evaluation.plots import FAMILY_COLORS, CatalogCurve, Curve, draw_file, plot_catalog, plot_curves, plot_quality
 from ossia.evaluation.table import Row
 
 places_on_a_line = st.lists(st.floats(0, 100), min_size=1, max_size=12)
@@ -66,3 +67,12 @@ def test_every_kind_of_plot_takes_its_colors_from_the_page_and_names_nothing_out
 def test_the_same_figures_give_the_same_drawing() -> None:
     curves = [Curve("backbone", (3.0, 2.0), (0.01, 0.02), 1)]
     assert plot_curves(curves) == plot_curves(curves)
+
+
+def test_a_drawing_in_a_file_of_its_own_is_whole_and_brings_every_color_that_it_names() -> None:
+    svg = draw_file("a line & more", (3.0, 2.0), lambda figure: figure.subplots().plot([1, 2], color=FAMILY_COLORS["personal"]))
+    root = ElementTree.fromstring(svg)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert root.get("aria-label") == "a line & more"
+    named, given = set(re.findall(r"var\(--([\w-]+)\)", svg)), set(re.findall(r"--([\w-]+):", svg))
+    assert "family-personal" in named <= given

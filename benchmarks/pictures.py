@@ -1,0 +1,140 @@
+"""The drawings of the docs, from what `ossia study … --json` said.
+
+    ossia study chord beauty --run run0 --run run1 --run run2 --out study --json > beauty.json
+    python benchmarks/pictures.py differences "Beauty=beauty.json" "Yelp=yelp.json" --out docs/chord-differences.svg
+    ossia study catalog beauty --run run0 --out study --json > catalog.json
+    python benchmarks/pictures.py catalog catalog.json --out docs/chord-catalog.svg
+    ossia study forward-ofa beauty --run run0 --run run1 --run run2 --cost-table costs.json --out study --json > ofa.json
+    python benchmarks/pictures.py fronts ofa.json --out docs/forward-ofa-fronts.svg
+
+differences: own widths minus what they must beat, with intervals. catalog: quality against bytes, fresh and stale. fronts:
+quality against the latency, by the cost table, of the structures that run. No figure is typed by hand.
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ossia.evaluation.plots import FAMILY_COLORS, draw_file
+from ossia.files import write_whole
+
+OWN_WIDTHS = "own widths (ridge)"
+RIVALS = {
+    "another user's widths (ridge)": "another user's",
+    "global widths": "the best for all",
+    "float32": "float32",
+    "static": "the static control",
+}
+CODES = "product codes of {} bytes"
+HELD = {
+    "popular rows": ("baseline", ["popular rows"]),
+    "own rows": ("control", ["own rows"]),
+    "learned rows": ("personal", ["learned rows"]),
+    "codes of 4, 8, 16 bytes": ("base", [CODES.format(size) for size in (4, 8, 16)]),
+    "learned rows over codes of 4": ("personal", ["learned rows over codes of 4 bytes"]),
+}
+FRONTS = {
+    "own payload": ("personal", "own payload"),
+    "uniform depth": ("base", "the base's first blocks"),
+    "lookup table": ("baseline", "table of structures"),
+    "another user's payload": ("control", "another user's payload"),
+}
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Read the verdicts of a study."""
+    told = msgspec.json.decode(path.read_bytes())
+    return told["verdicts"] if "verdicts" in told else [told["verdict"]]
+
+
+def gaps(verdict: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, float]]]:
+    """Find own widths against each rival."""
+    for comparison in verdict["comparisons"]:
+        if comparison["name"] == OWN_WIDTHS and comparison["versus"] in RIVALS:
+            yield comparison["versus"], comparison["ndcg_at_10"]
+
+
+def draw_differences(sets: Sequence[tuple[str, Mapping[str, Any]]], figure: Any) -> None:
+    """One panel for each rival, one line for each log."""
+    panels = figure.subplots(1, len(RIVALS), sharey=True, sharex=True)
+    for axes, (rival, title) in zip(panels, RIVALS.items(), strict=True):
+        for place, (_, verdict) in enumerate(sets):
+            spot = dict(gaps(verdict))[rival]
+            color = FAMILY_COLORS["personal" if spot["low"] > 0 or spot["high"] < 0 else "baseline"]
+            axes.plot([spot["low"], spot["high"]], [-place, -place], color=color, solid_capstyle="round")
+            axes.plot(spot["mean"], -place, "o", color=color)
+        axes.axvline(0, color=FAMILY_COLORS["base"], linewidth=1.0)
+        axes.set_title(f"minus {title}", fontsize=9)
+        axes.set_yticks([-place for place in range(len(sets))], [name for name, _ in sets])
+        axes.margins(y=0.12)
+    figure.supxlabel("NDCG@10 of own widths, less that; 95 %", fontsize=9)
+
+
+def draw_catalog(verdict: Mapping[str, Any], figure: Any) -> None:
+    """One panel for each staleness: share of the whole table's quality against bytes."""
+    lines = verdict["lines"]
+    ages = sorted({line["holding"]["stale"] for line in lines})
+    panels = figure.subplots(1, len(ages), sharey=True)
+    for axes, age in zip(panels, ages, strict=True):
+        for name, (family, kinds) in HELD.items():
+            mine = [line for line in lines if line["holding"]["kind"] in kinds and line["holding"]["stale"] in (age, 0)]
+            aged = [line for line in mine if line["holding"]["stale"] == age] or mine
+            points = sorted(
+                (line["holding"]["share"], *(line["relative"][key] for key in ("mean", "low", "high"))) for line in aged
+            )
+            across, mean, low, high = zip(*points, strict=True)
+            style = "--" if "over" in name else "-"
+            axes.plot(across, mean, f"o{style}", color=FAMILY_COLORS[family], label=name, markersize=4)
+            axes.fill_between(across, low, high, color=FAMILY_COLORS[family], alpha=0.12, lw=0)
+        axes.set_xscale("log")
+        axes.set_xticks([0.01, 0.02, 0.05, 0.1, 0.2], ["1 %", "2 %", "5 %", "10 %", "20 %"])
+        axes.minorticks_off()
+        axes.set_title("fresh" if not age else f"{age} events later")
+        axes.set_ylim(0.3, 1.05)
+    panels[0].set_ylabel("share of the whole table's NDCG@10")
+    panels[-1].legend(loc="lower right", frameon=False, labelcolor="linecolor", fontsize=8)
+    figure.supxlabel("bytes held, of the int8 table's (logarithmic)", fontsize=9)
+
+
+def draw_fronts(verdicts: Sequence[Mapping[str, Any]], figure: Any) -> None:
+    """NDCG@10 against the latency of what really runs, a point for each budget."""
+    axes = figure.subplots()
+    for name, (family, label) in FRONTS.items():
+        points = []
+        for verdict in sorted(verdicts, key=lambda each: each["share"]):
+            whole = max(spent["latency_us"] for spent in verdicts[-1]["spent"].values())
+            spent = verdict["spent"]["own payload" if "payload" in name else name]
+            spot = next(row["ndcg_at_10"] for row in verdict["rows"] if row["name"] == name)
+            points.append((spent["latency_us"] / whole, spot["mean"], spot["low"], spot["high"]))
+        across, mean, _, _ = zip(*sorted(points), strict=True)
+        axes.plot(across, mean, "o-", color=FAMILY_COLORS[family], label=label, markersize=5)
+    axes.set_xlabel("latency by the cost table, of the whole base's")
+    axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    axes.set_ylabel("NDCG@10")
+    axes.legend(loc="lower right", frameon=False, labelcolor="linecolor")
+
+
+def main() -> None:
+    """Draw one."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("differences", "catalog", "fronts"))
+    parser.add_argument("studies", nargs="+", help="FILE, or NAME=FILE for differences")
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    if given.what == "differences":
+        named = [text.split("=", 1) for text in given.studies]
+        sets = [(name.replace("\\n", "\n"), read(Path(file))[0]) for name, file in named]
+        size, draw = (9.2, 1.1 + 0.36 * len(sets)), partial(draw_differences, sets)
+    elif given.what == "catalog":
+        size, draw = (9.2, 3.6), partial(draw_catalog, read(Path(given.studies[0]))[0])
+    else:
+        size, draw = (6.4, 3.8), partial(draw_fronts, read(Path(given.studies[0])))
+    write_whole(given.out, draw_file(f"{given.what}, from {' '.join(given.studies)}", size, draw).encode())
+
+
+if __name__ == "__main__":
+    main()

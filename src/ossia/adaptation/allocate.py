@@ -14,7 +14,7 @@ budget; `allocate` makes one and uses it once.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Final
 
@@ -26,6 +26,7 @@ from ossia.adaptation.allocate_codes import GAIN, CodeAllocator, only_weight
 from ossia.adaptation.base import Base
 from ossia.adaptation.climb import Ladder, Stairs, lay_out
 from ossia.adaptation.cost import PriceList, price_list
+from ossia.adaptation.held_rows import let_stay
 from ossia.adaptation.prices import WHOLE, CostTable, Prices
 from ossia.adaptation.wire import varint_bytes
 from ossia.errors import BudgetError, UsageError
@@ -141,15 +142,25 @@ class Plan:
         """The fields of `Importance` that the answer depends on."""
         return tuple(term.kind for term in self.terms)
 
-    def allocate(self, importance: Importance) -> Adaptation:
+    def allocate(self, importance: Importance, held: UInt8[np.ndarray, " rows"] | None = None) -> Adaptation:
         """Choose one user's widths.
 
         Args:
             importance: what matters to this user, with every field that `needs` names; finite and ≥ 0.
+            held: the width code of each row that the device has, which may stay (`let_stay`); None: it has none.
 
         Returns:
             the adaptation, within every limit.
         """
+        chosen = self._choose(importance)
+        if held is None or chosen.rows is None or importance.rows is None:
+            return chosen
+        staying = replace(chosen, rows=let_stay(chosen.rows, importance.rows, held))
+        fits = (_spent(self.prices, staying, self.signed) <= self.limits).all()  # its lists may take a few bytes more
+        return staying if fits else chosen
+
+    def _choose(self, importance: Importance) -> Adaptation:
+        """Choose one user's widths for a device that has no rows."""
         if not self.terms:
             return self.lowest
         if self.codes_alone:

@@ -28,6 +28,9 @@ def simulate(
     devices: Annotated[int, typer.Option("--devices", min=4, help="Of each world.")] = 100,
     days: Annotated[float, typer.Option("--days", min=3, max=400, help="Of each world, on its own clock.")] = 3.0,
     cloudless: Annotated[bool, typer.Option("--cloudless", help="There is no cloud at all.")] = False,
+    theft: Annotated[
+        bool, typer.Option("--theft", help="The key that signs payloads is stolen, and used; six hours later it is rotated.")
+    ] = False,
     planted: Annotated[bool, typer.Option("--planted", help="Take rules out one by one, and see what is noticed.")] = False,
     outage: Annotated[
         int,
@@ -44,6 +47,8 @@ def simulate(
 
     Example: ossia simulate --seeds 200 --devices 1000 --days 7 --out worlds.jsonl
 
+    Example: ossia simulate --theft --seeds 20
+
     Example: ossia simulate --planted
 
     Example: ossia simulate --outage 100000
@@ -53,15 +58,15 @@ def simulate(
     elif planted:
         _planted(range(first, first + seeds), devices, days, as_json=as_json)
     else:
-        _worlds(range(first, first + seeds), devices, days, cloudless, out, as_json=as_json)
+        _worlds(range(first, first + seeds), devices, days, {"cloudless": cloudless, "theft": theft}, out, as_json=as_json)
 
 
-def _worlds(seeds: range, devices: int, days: float, cloudless: bool, out: Path | None, *, as_json: bool) -> None:
+def _worlds(seeds: range, devices: int, days: float, what: dict[str, bool], out: Path | None, *, as_json: bool) -> None:
     """Run worlds, and sum up."""
     done = set() if out is None or not out.exists() else {_seed_of(line) for line in out.read_text().splitlines()}
     left = [seed for seed in seeds if seed not in done]
     counts, broken, seconds, digests = Counter[str](), [], 0.0, {}
-    for report, spent in watch(_run(left, devices, days, cloudless), len(left), "simulate", lambda done: _line(*done)):
+    for report, spent in watch(_run(left, devices, days, what), len(left), "simulate", lambda done: _line(*done)):
         counts.update(report.counts)
         seconds += spent
         digests[str(report.seed)] = report.digest
@@ -110,7 +115,7 @@ def _outage(devices: int, seed: int, *, as_json: bool) -> None:
     answer({name: asdict(each) | {"ratio": each.ratio} for name, each in told.items()}, lines, as_json=as_json)
 
 
-def _run(seeds: list[int], devices: int, days: float, cloudless: bool) -> Iterator[tuple["Report", float]]:
+def _run(seeds: list[int], devices: int, days: float, what: dict[str, bool]) -> Iterator[tuple["Report", float]]:
     """Run one world after the other."""
     from ossia.simulation.world import World
 
@@ -118,7 +123,7 @@ def _run(seeds: list[int], devices: int, days: float, cloudless: bool) -> Iterat
         bases = _bases(Path(folder))
         for seed in seeds:
             begun = time.process_time()
-            report = World(bases, seed, devices=devices, days=days, cloudless=cloudless).run()
+            report = World(bases, seed, devices=devices, days=days, **what).run()
             yield report, time.process_time() - begun
 
 

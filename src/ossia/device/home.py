@@ -28,6 +28,7 @@ class Home:
 
     def __init__(self, folder: Path, disk: Disk = DISK) -> None:
         self.folder, self._disk = folder, disk
+        self._file = folder / FILE
 
     def load(self) -> Kept | None:
         """Read what is kept, and sweep away what a power cut left half written.
@@ -42,10 +43,10 @@ class Home:
             for name in self._half_written():
                 self._disk.wipe(self.folder / name)
         try:
-            data = self._disk.read(self.folder / FILE)
+            data = self._disk.read(self._file)
         except FileNotFoundError:
             return None
-        return decode_kept(data, str(self.folder / FILE))
+        return decode_kept(data, str(self._file))
 
     def commit(self, kept: Kept) -> None:
         """Write what is to be kept; it is on the disk when this returns.
@@ -56,7 +57,7 @@ class Home:
         Raises:
             OSError: the disk refused; what was kept before still is.
         """
-        write_whole(self.folder / FILE, encode_kept(kept), mode=0o600, disk=self._disk)
+        write_whole(self._file, encode_kept(kept), mode=0o600, disk=self._disk)
 
     def erase(self) -> None:
         """Forget everything: overwrite, and remove."""

@@ -18,8 +18,8 @@ The last step is for a device whose base is gone or damaged: it shows the popula
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from random import Random
 from typing import Final
 
@@ -172,7 +172,7 @@ class Resident:
         """
         asking = self.kept.asking
         spent = partial(bytes_since, self.kept.log, now, DAY_S)
-        return self.settings.policy(Situation(now, asking.served, asking.clicks, self._drift, spent))
+        return self.settings.policy(Situation(now, asking.served, asking.clicks, lambda: self._drift, spent))
 
     def ask(self, now: int, random: Random) -> tuple["Resident", Request] | None:
         """Say what to ask, if it is time to ask.
@@ -297,10 +297,11 @@ class Resident:
         if session is not None and len(session.payloads) < len(kept.payloads):
             held = {each.data for each in session.payloads}
             kept = msgspec.structs.replace(kept, payloads=tuple(each for each in kept.payloads if each.data in held))
-        return replace(self, kept=kept, session=session)
+        return Resident(kept, session, self.settings)
 
+    @cached_property
     def _drift(self) -> float:
-        """Tell how far the user's state has turned since the profile that was sent last."""
+        """Tell, once, how far the user's state has turned since the profile that was sent last."""
         if self.session is None or not self.kept.asking.profile:
             return 1.0
         now = self.session.profile().state

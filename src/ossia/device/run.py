@@ -13,11 +13,11 @@ A release comes the same way: whole and loaded, to be taken up between two event
 import queue
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random, SystemRandom
 from typing import Final, Protocol, TypeAlias, runtime_checkable
 
-from ossia.adaptation.payload import largest_payload
+from ossia.adaptation.payload import Verify, largest_payload
 from ossia.adaptation.request import MOST_CANDIDATES, REPLY
 from ossia.device.client import Courier
 from ossia.device.exchange import Answer, Request
@@ -135,6 +135,7 @@ class Device:
         self._keeper, self._top, self._clock, self._random = keeper, top, clock, random or SystemRandom()
         self._carrier, self._follower = carrier, follower
         self._under_way = self._looking = False
+        self._untaken: Verify | None = None
 
     @property
     def resident(self) -> Resident:
@@ -231,6 +232,9 @@ class Device:
             what is new, what was refused by name, or what the disk refused.
         """
         self._looking, before = False, self.resident.kept.following.release
+        # A list of keys is told once: one that a full disk did not take must not be lost, or a stolen key would live on.
+        news = replace(news, verify=news.verify or self._untaken)
+        self._untaken = news.verify
         after = hear(self.resident, news, int(self._clock()), self._random)
         yield from (f"release refused: {fault}" for fault in news.faults)
         try:
@@ -238,6 +242,7 @@ class Device:
         except OSError as error:
             yield f"release not taken, for the disk refused it: {error.strerror or error}"
             return
+        self._untaken = None
         if isinstance(self._carrier, Courier):
             self._carrier.most_bytes = _largest_answer(self.resident)
         if after.kept.following.release > before:

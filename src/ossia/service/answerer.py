@@ -3,7 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeAlias, TypeVar
+
+import numpy as np
+from jaxtyping import UInt8
 
 from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.allocate import Device
@@ -15,6 +18,7 @@ FRESH = Device()
 """A device that holds the base and the table."""
 
 Plan = TypeVar("Plan")
+RowCodes: TypeAlias = UInt8[np.ndarray, " rows"]
 
 
 class Answerer(ABC, Generic[Plan]):
@@ -30,12 +34,15 @@ class Answerer(ABC, Generic[Plan]):
     base: Base
 
     @abstractmethod
-    def allocate_many(self, profiles: Sequence[Profile], plans: Sequence[Plan]) -> list[Adaptation]:
+    def allocate_many(
+        self, profiles: Sequence[Profile], plans: Sequence[Plan], held: Sequence[RowCodes | None] | None = None
+    ) -> list[Adaptation]:
         """Answer many users by plans made before.
 
         Args:
             profiles: one per user.
             plans: one per user, from `plan`.
+            held: one per user: the width code of each row that the device has, and may keep; None: it has none.
 
         Returns:
             one adaptation per user.

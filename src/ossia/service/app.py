@@ -22,7 +22,6 @@ from functools import cached_property
 from typing import Any
 
 import msgspec
-from prometheus_client import Counter
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -146,9 +145,8 @@ class Service:
         """
         if not self.batcher.full:
             return None
-        count, response = self._full
-        count.inc()
-        return response
+        self.metrics.turned_away += 1
+        return self._full
 
     def answer(self, done: "asyncio.Future[Reply]", seconds: float) -> bytes:
         """Write what became of an ask that has entered.
@@ -173,9 +171,9 @@ class Service:
             return FAULT
 
     @cached_property
-    def _full(self) -> tuple[Counter, bytes]:
-        """The series of those who come when the queue is full, and the response to them."""
-        return self.metrics.refusals.labels("overloaded"), on_the_wire(refusal_response(self.batcher.refusal()))
+    def _full(self) -> bytes:
+        """What those are told who come when the queue is full."""
+        return on_the_wire(refusal_response(self.batcher.refusal()))
 
     def _count(self, seconds: float) -> None:
         """Count a payload."""

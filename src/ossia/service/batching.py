@@ -2,6 +2,7 @@
 
     put        gives the answer to come; refused at once when `waiting` others stand in the queue
     batches    as many as wait, at most `batch`; while one waits for the disk the next is begun, if it is full
+    overload   when more than two batches wait, two go as one: what a batch costs by itself is shared by twice as many
     deadline   who has no answer by then is refused, whatever he waits for, and no work is begun for him
 
 Work has two parts with a promise between them, for which nobody's time is taken (`Begun`). Both run in the event loop as long
@@ -29,6 +30,7 @@ Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 
 PAUSE_S = 0.01  # of the processor's time: longer parts of work do not run in the loop
+BRISK_S = 0.0045  # likewise: where a part of two batches would take longer they do not go as one, for refusals wait for it
 UNDER_WAY = 2  # batches begun and not answered, at most: one in the processor, one on the disk
 PATIENCE_S = 10.0  # for a promise; a disk that takes longer is broken, and the batch's deadline is long over
 
@@ -51,7 +53,7 @@ class Batcher(Generic[Ask, Answer]):
 
     Args:
         begin: does the first part of the work for some asks; waits for nothing.
-        batch: requests that go to `begin` at a time, at most.
+        batch: requests that go to `begin` at a time, at most; twice as many under overload.
         waiting: requests that may stand in the queue.
         deadline_s: from `put` to the answer.
     """
@@ -70,7 +72,7 @@ class Batcher(Generic[Ask, Answer]):
         self._thread = ThreadPoolExecutor(1, "payloads")
         self._tasks: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.TimerHandle | None = None
-        self._longest_s = float("inf")  # of the last batch's parts; nothing is known of the first
+        self._longest_s, self._last = float("inf"), 1  # of the last batch's parts, and how many it was; nothing is known yet
         self._beginning = False
 
     @property
@@ -178,7 +180,7 @@ class Batcher(Generic[Ask, Answer]):
         for promise in begun.promises:
             await asyncio.wait_for(asyncio.wrap_future(promise), PATIENCE_S)
         answers, second_s = await self._do(begun.finish)
-        self._longest_s = max(first_s, second_s)
+        self._longest_s, self._last = max(first_s, second_s), len(asks)
         return answers
 
     async def _do(self, part: Callable[[], Result]) -> tuple[Result, float]:
@@ -191,11 +193,17 @@ class Batcher(Generic[Ask, Answer]):
         """Take the next batch, without those who have gone and those whose time is up."""
         self._drop_late(asyncio.get_running_loop().time())
         taken: list[tuple[Ask, asyncio.Future[Answer]]] = []
-        while self._queue and len(taken) < self._batch:
+        most = self._most_at_once()
+        while self._queue and len(taken) < most:
             ask, future = self._queue.popleft()
             if not future.done():
                 taken.append((ask, future))
         return taken
+
+    def _most_at_once(self) -> int:
+        """Say how many requests go at a time: under overload two batches in one, as long as that is short."""
+        two = 2 * self._batch
+        return two if len(self._queue) > two and two * self._longest_s < BRISK_S * self._last else self._batch
 
     def _refuse_late(self) -> None:
         """Refuse whose deadline has come, and look again at the next one's."""

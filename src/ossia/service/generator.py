@@ -27,7 +27,7 @@ from ossia.adaptation.manifests import read_tensors
 from ossia.adaptation.personalizer_manifest import CONSTANT, CONTROLLER, MODEL, PersonalizerManifest
 from ossia.adaptation.structure import StructurePlan, delta_bytes, plan_structure
 from ossia.errors import ArtifactError, UsageError
-from ossia.service.answerer import FRESH, Answerer
+from ossia.service.answerer import FRESH, Answerer, RowCodes
 from ossia.service.personalizer import Personalizer, open_graph, read_personalizer, stack_profiles
 from ossia.types import Budget, Profile
 
@@ -106,12 +106,15 @@ class Generator(Answerer[GeneratorPlan]):
             controller = open_graph(folder / CONTROLLER, content[CONTROLLER], asked, answers)
         return cls(base, manifest, layout, average[None], codes, parameters, controller)
 
-    def allocate_many(self, profiles: Sequence[Profile], plans: Sequence[GeneratorPlan]) -> list[Adaptation]:
+    def allocate_many(
+        self, profiles: Sequence[Profile], plans: Sequence[GeneratorPlan], held: Sequence[RowCodes | None] | None = None
+    ) -> list[Adaptation]:
         """Generate for many users by plans made before.
 
         Args:
             profiles: one per user.
             plans: one per user, from `plan`.
+            held: one per user: the width code of each row that the device has, and may keep; None: it has none.
 
         Returns:
             one adaptation per user.
@@ -125,8 +128,9 @@ class Generator(Answerer[GeneratorPlan]):
         if self.codes is None:
             return answers
         channels = self.codes.channel_importance(profiles)
+        mine = [None] * len(plans) if held is None else held
         return [
-            self._with_codes(answer, plan, Importance(channels[user], self.codes.row_importance(profiles[user])))
+            self._with_codes(answer, plan, Importance(channels[user], self.codes.row_importance(profiles[user])), mine[user])
             for user, (answer, plan) in enumerate(zip(answers, plans, strict=True))
         ]
 
@@ -173,11 +177,13 @@ class Generator(Answerer[GeneratorPlan]):
         assert len(log_odds) == len(states), f"{len(states)} requests, {len(log_odds)} answers"
         return np.stack([plan.structure.choose(mine) for plan, mine in zip(plans, log_odds, strict=True)])
 
-    def _with_codes(self, answer: Adaptation, plan: GeneratorPlan, importance: Importance) -> Adaptation:
+    def _with_codes(
+        self, answer: Adaptation, plan: GeneratorPlan, importance: Importance, held: RowCodes | None = None
+    ) -> Adaptation:
         """Spend what gates and deltas leave on widths of channels and rows."""
         assert self.codes is not None, "nobody chooses widths"
         gates = np.ones(len(self.base.manifest.gates), np.uint8) if answer.gates is None else answer.gates
-        rest = self._rest_plan(plan, gates.tobytes()).allocate(importance)
+        rest = self._rest_plan(plan, gates.tobytes()).allocate(importance, held)
         return replace(answer, codes=rest.codes, rows=rest.rows)
 
     def _make_plan(self, budget: Budget, device: Device, signed: bool) -> GeneratorPlan:

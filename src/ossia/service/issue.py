@@ -24,7 +24,7 @@ from ossia.adaptation.payload import encode_payload
 from ossia.adaptation.request import Ask, Reply
 from ossia.device.ranking import top_k
 from ossia.errors import BudgetError, PayloadError
-from ossia.service.answerer import Answerer
+from ossia.service.answerer import Answerer, RowCodes
 from ossia.service.batching import PATIENCE_S, Begun
 from ossia.service.faults import RequestError, unauthorized
 from ossia.service.keychain import Signer
@@ -96,14 +96,15 @@ class Issuer:
         plans = [self._plan(order) for order in orders]
         good = [index for index, plan in enumerate(plans) if not isinstance(plan, Exception)]
         sequences = self.store.advance([orders[index].device for index in good])
+        held = [self._held(orders[index].ask) for index in good]
         adaptations = self.personalizer.allocate_many(
-            [orders[index].ask.profile for index in good], [plans[index] for index in good]
+            [orders[index].ask.profile for index in good], [plans[index] for index in good], held
         )
 
         def finish() -> list[Reply | Exception]:
             answers = list(plans)
-            for index, sequence, adaptation in zip(good, sequences.result(0), adaptations, strict=True):
-                answers[index] = self._reply(orders[index], sequence, adaptation)
+            for index, sequence, adaptation, there in zip(good, sequences.result(0), adaptations, held, strict=True):
+                answers[index] = self._reply(orders[index], sequence, adaptation, there)
             return answers
 
         return Begun([sequences], finish)
@@ -146,7 +147,11 @@ class Issuer:
         except BudgetError as error:
             return error
 
-    def _reply(self, order: Order, sequence: int | None, adaptation: Adaptation) -> Reply | RequestError:
+    def _held(self, ask: Ask) -> RowCodes | None:
+        """Read which rows a device says that it has; most have none."""
+        return decode_held(ask.held, len(self.base.table)) if ask.held else None
+
+    def _reply(self, order: Order, sequence: int | None, adaptation: Adaptation, held: RowCodes | None) -> Reply | RequestError:
         """Encode and sign, for a device that is enrolled."""
         if sequence is None:
             return _unknown()
@@ -162,15 +167,15 @@ class Issuer:
             sign=signer.sign,
         )
         wanted = self.candidates(ask.profile, ask.candidates, order.block) if ask.candidates else NO_CANDIDATES
-        return Reply(payload, wanted, self._rows_for(ask, adaptation))
+        return Reply(payload, wanted, self._rows_for(ask, adaptation, held))
 
-    def _rows_for(self, ask: Ask, adaptation: Adaptation) -> bytes:
+    def _rows_for(self, ask: Ask, adaptation: Adaptation, held: RowCodes | None) -> bytes:
         """Take the rows that an ask wants, less those that it says are held; who claims too much has too little."""
         if not ask.rows or adaptation.rows is None:
             return b""
-        if not ask.held:
+        if held is None:
             return self.base.table.row_bytes(adaptation.rows)
-        return missing_rows(self.base.table, adaptation.rows, decode_held(ask.held, len(self.base.table)))
+        return missing_rows(self.base.table, adaptation.rows, held)
 
     @cached_property
     def _rows(self) -> np.ndarray:

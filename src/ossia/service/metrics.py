@@ -7,6 +7,7 @@ Nothing here is logged per request.
 from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.samples import Sample
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
@@ -21,6 +22,8 @@ class Metrics:
         in_flight: asks that wait or are worked on.
         halts: releases halted because devices complained.
         seconds: time from an ask's last byte to its answer.
+        turned_away: asks refused at the door since the series were last read; plain, for a series has a lock, which takes
+            as long as reading an ask.
     """
 
     def __init__(self) -> None:
@@ -33,6 +36,7 @@ class Metrics:
         self.in_flight = Gauge("ossia_in_flight", "Asks that wait or are worked on.", registry=self.registry)
         self.halts = Counter("ossia_halts", "Releases halted because devices complained.", registry=self.registry)
         self.seconds = Histogram("ossia_payload_seconds", "From ask to answer.", buckets=BUCKETS_S, registry=self.registry)
+        self.turned_away = 0
         self._response = lru_cache(maxsize=1024)(lambda route, status: self.responses.labels(route, str(status)))
 
     def respond(self, route: str, status: int) -> None:
@@ -50,4 +54,20 @@ class Metrics:
         Returns:
             Prometheus' text format.
         """
+        self._settle()
         return generate_latest(self.registry)
+
+    def samples(self) -> list[Sample]:
+        """Read all series.
+
+        Returns:
+            their values, in order.
+        """
+        self._settle()
+        return [sample for family in self.registry.collect() for sample in family.samples]
+
+    def _settle(self) -> None:
+        """Count those who were turned away."""
+        if self.turned_away:
+            self.refusals.labels("overloaded").inc(self.turned_away)
+            self.turned_away = 0

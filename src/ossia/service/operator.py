@@ -34,7 +34,7 @@ def operator_page(
     Returns:
         HTML.
     """
-    samples = [sample for family in metrics.registry.collect() for sample in family.samples]
+    samples = metrics.samples()
     counted = _table("Payloads", ("", ""), _payloads(samples, uptime_s))
     parts = [
         _table("Service", ("", ""), facts.items()),

@@ -28,7 +28,7 @@ from ossia.adaptation.base import Base
 from ossia.adaptation.manifests import Tensors, read_files, read_manifest, read_tensors
 from ossia.adaptation.personalizer_manifest import CONSTANT, MODEL, PersonalizerManifest, personalizer_folder
 from ossia.errors import ArtifactError, UsageError
-from ossia.service.answerer import FRESH, Answerer
+from ossia.service.answerer import FRESH, Answerer, RowCodes
 from ossia.types import Budget, Profile
 
 if TYPE_CHECKING:
@@ -114,12 +114,15 @@ class Personalizer(Answerer[Plan]):
         shares = np.exp(z - z.max())
         return np.asarray(shares / shares.sum(), np.float32)
 
-    def allocate_many(self, profiles: Sequence[Profile], plans: Sequence[Plan]) -> list[Adaptation]:
+    def allocate_many(
+        self, profiles: Sequence[Profile], plans: Sequence[Plan], held: Sequence[RowCodes | None] | None = None
+    ) -> list[Adaptation]:
         """Choose many users' widths by plans made before.
 
         Args:
             profiles: one per user.
             plans: one per user, from `plan`.
+            held: one per user: the width code of each row that the device has, and may keep; None: it has none.
 
         Returns:
             one adaptation per user.
@@ -133,7 +136,8 @@ class Personalizer(Answerer[Plan]):
         chosen = dict(zip(alone, answers, strict=True))
         for number in set(range(len(plans))) - chosen.keys():
             rows = self.row_importance(profiles[number]) if "rows" in plans[number].needs else None
-            chosen[number] = plans[number].allocate(Importance(channels[number], rows))
+            mine = None if held is None else held[number]
+            chosen[number] = plans[number].allocate(Importance(channels[number], rows), mine)
         return [chosen[number] for number in range(len(plans))]
 
     def personalize_nobody(self, budget: Budget, *, device: Device = FRESH, signed: bool = False) -> Adaptation:

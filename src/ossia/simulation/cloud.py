@@ -17,12 +17,13 @@ from ossia.device.exchange import Answer, Request
 from ossia.errors import BudgetError, OssiaError, PayloadError
 from ossia.service.faults import RequestError, overloaded
 from ossia.service.issue import Issuer, Order
+from ossia.service.keychain import Signer
 from ossia.service.store import Store
 from ossia.service.surface import Enrolled, Enrolment, Report, Reported
 from ossia.service.tokens import Tokens, check_enrolment
 from ossia.simulation.laws import LawBroken
 from ossia.simulation.shelf import Shelf
-from ossia.simulation.stand_in import SIGNER, StandIn
+from ossia.simulation.stand_in import NEXT_SIGNER, SIGNER, KeyList, StandIn
 
 LIFE_S = (3 * 86_400, 3 * 86_400, 8 * 3_600)
 """How long payloads live: every third runs out before the one it follows, as at the end of a key."""
@@ -77,13 +78,19 @@ class Cloud:
     def __init__(self, bases: Sequence[Base], *, capacity: int) -> None:
         self.store, self.tokens, self.capacity = Memory(), Tokens(b"s" * 32), capacity
         self.personalizers = [StandIn(base) for base in bases]
-        self._issuers = [[Issuer(each, SIGNER, self.store, life_s=life_s) for life_s in LIFE_S] for each in self.personalizers]
+        self._sign_with(SIGNER)
         self.shelf, self.up = Shelf({1: bases[0], 2: None, 3: bases[1], 4: bases[1]}), True
+        self.keys = KeyList(SIGNER.key_id)
         self.issued: dict[bytes, dict[bytes, bool]] = {}
         self.minutes: Counter[int] = Counter()
         self.refused: Counter[str] = Counter()
         self._second, self._load = -1, 0
         self._signed: set[tuple[bytes, int]] = set()
+
+    def rotate(self) -> None:
+        """Sign with another key from now on, and give out a list with it alone."""
+        self._sign_with(NEXT_SIGNER)
+        self.keys = KeyList(NEXT_SIGNER.key_id)
 
     def spoil(self, harmful: bool) -> None:
         """Release personalizers that do harm, or mended ones.
@@ -114,6 +121,10 @@ class Cloud:
             self.refused[name] += 1
             body = msgspec.json.encode({"name": name, "error": str(error)})
             return Answer(status, body, getattr(error, "retry_after_s", 0))
+
+    def _sign_with(self, signer: Signer) -> None:
+        """Make issuers with a key."""
+        self._issuers = [[Issuer(each, signer, self.store, life_s=life_s) for life_s in LIFE_S] for each in self.personalizers]
 
     def _admit(self, second: int) -> None:
         """Refuse fast what is beyond the queue."""

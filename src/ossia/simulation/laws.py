@@ -7,13 +7,14 @@ worked out from it, event by event, and compared.
     in force      the newest payload that has not run out, else the older one, else the base, else what is popular
     sequence      what is accepted is above whatever was; it never goes back, over power cuts neither
     genuine       what is accepted was signed by the cloud, for this device, for its base, and in time by its clock
+    revoked       once a list of keys without it is in force, nothing is accepted or held that a stolen key signed
     unmoved       what is refused leaves the ranking as it was, byte for byte
     kept          what was acknowledged is there after a power cut
     disclosed     a request is in the log on the disk before it leaves, and holds the profile and no item
     rows          what is kept beside a payload is what it vouches for; where it is nothing, all rows are asked for again
     staged        a device wants no release before its turn, none that was halted, and none below the one that it has
     forward       the release in force never goes back, over power cuts neither, and is one that can be loaded
-    updated       in the end whoever could have the newest release has it
+    updated       in the end whoever could have the newest release has it, and whoever could hear of a new list of keys
     guarded       a harmful payload goes when its user walks along the ring, which it turns around; a harmless one stays
 """
 
@@ -32,7 +33,7 @@ from ossia.device.resident import Resident
 from ossia.device.run import Ranked
 from ossia.device.session import CLOCK_TOLERANCE, HELD
 from ossia.errors import ArtifactError
-from ossia.simulation.stand_in import CANARY
+from ossia.simulation.stand_in import CANARY, SIGNER
 
 TOP = 5
 
@@ -80,14 +81,16 @@ class Ledger:
     Attributes:
         device: its id.
         history: clicks that it said it kept, the last six.
-        highest: the highest sequence that it accepted.
+        counts: the highest sequence that it accepted of each key.
+        key: the one that it believes.
         held: payloads that it should hold, newest first.
         release: the highest that was in force.
     """
 
     device: bytes
     history: tuple[str, ...] = ()
-    highest: int = 0
+    counts: dict[int, int] = field(default_factory=dict)
+    key: int = SIGNER.key_id
     held: list[Held] = field(default_factory=list)
     release: int = 0
 
@@ -127,13 +130,15 @@ class Ledger:
         """
         if data not in known:
             raise LawBroken("genuine", "expected only what the cloud signed for this device, accepted another")
-        _, _, _, _, _, base, _, device, sequence, issued, expiry, _ = HEADER.unpack_from(data)
-        if sequence <= self.highest:
-            raise LawBroken("sequence", f"expected above {self.highest}, accepted {sequence}")
+        _, _, _, _, _, base, _, device, sequence, issued, expiry, key = HEADER.unpack_from(data)
+        if key != self.key:
+            raise LawBroken("revoked", f"expected key {self.key}, accepted what key {key} signed")
+        if sequence <= self.counts.get(key, 0):
+            raise LawBroken("sequence", f"expected above {self.counts[key]}, accepted {sequence}")
         in_time = issued <= now + CLOCK_TOLERANCE and now < expiry
         if (device, base) != (self.device, base_id[:16]) or not in_time:
             raise LawBroken("genuine", "expected one for this device and base, in time; accepted another")
-        self.highest = sequence
+        self.counts[key] = sequence
         self.held.insert(0, Held(data, known[data]))
 
     def check_held(self, resident: Resident) -> None:
@@ -145,8 +150,8 @@ class Ledger:
         Raises:
             LawBroken: a payload is gone, or one should be.
         """
-        if resident.kept.highest != self.highest:
-            raise LawBroken("sequence", f"expected {self.highest}, got {resident.kept.highest}")
+        if resident.kept.counts != self.counts:
+            raise LawBroken("sequence", f"expected {self.counts}, got {resident.kept.counts}")
         there = [each.data for each in resident.kept.payloads]
         self.held = [each for each in self.held if each.data in there or not each.harmful][:HELD]
         if there != [each.data for each in self.held]:
@@ -168,13 +173,13 @@ class Ledger:
         histories = {self.history} | {(*self.history, each.click)[-6:] for each in doubts if each.click}
         if kept.history not in histories:
             raise LawBroken("kept", f"expected one of {histories}, found {kept.history}")
-        arrived = {int(HEADER.unpack_from(each.payload)[8]): each.payload for each in doubts if each.payload}
-        if kept.highest < self.highest or kept.highest not in {self.highest, *arrived}:
-            raise LawBroken("sequence", f"expected {self.highest} or one of {list(arrived)}, found {kept.highest}")
-        if kept.highest > self.highest:
-            payload = arrived[kept.highest]
-            self.held.insert(0, Held(payload, known.get(payload, False)))
-        self.history, self.highest = kept.history, kept.highest
+        arrived = [each.payload for each in doubts if each.payload]
+        taken = next((each for each in arrived if kept.counts != self.counts and kept.counts == self._counts_with(each)), None)
+        if kept.counts != self.counts and taken is None:
+            raise LawBroken("sequence", f"expected {self.counts}, or with one of {len(arrived)} payloads, found {kept.counts}")
+        if taken is not None:
+            self.held.insert(0, Held(taken, known.get(taken, False)))
+        self.history, self.counts = kept.history, dict(kept.counts)
 
     def check_rows(self, resident: Resident) -> None:
         """Hold the rows beside the newest payload to what it names, where the device wants them.
@@ -206,6 +211,15 @@ class Ledger:
             raise LawBroken("forward", f"expected release {self.release} or later, got {resident.kept.following.release}")
         self.release = resident.kept.following.release
 
+    def believe(self, key: int) -> None:
+        """Leave behind what is signed by another key.
+
+        Args:
+            key: the one on the list in force.
+        """
+        self.key = key
+        self.held = [each for each in self.held if HEADER.unpack_from(each.data)[11] == key]
+
     def move(self, base_id: bytes) -> None:
         """Leave behind what is for another base.
 
@@ -213,6 +227,11 @@ class Ledger:
             base_id: of the device's base.
         """
         self.held = [each for each in self.held if HEADER.unpack_from(each.data)[5] == base_id[:16]]
+
+    def _counts_with(self, payload: bytes) -> dict[int, int]:
+        """Work out the counts after a payload; they never go back."""
+        _, _, _, _, _, _, _, _, sequence, _, _, key = HEADER.unpack_from(payload)
+        return self.counts | {key: max(sequence, self.counts.get(key, 0))}
 
     def _walks(self) -> bool:
         """Tell whether nearly all of the last clicks were the next ones on the ring."""

@@ -3,6 +3,7 @@
 Its ledger is asked after every event. What is under way when the power goes is in doubt: it may be there afterwards, or not.
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -21,7 +22,7 @@ from ossia.device.run import Device, Heard
 from ossia.errors import PayloadError
 from ossia.simulation.disk import PowerCut, VirtualDisk
 from ossia.simulation.laws import TOP, Doubt, LawBroken, Ledger, check_disclosed
-from ossia.simulation.stand_in import CANARY, next_item, ring_runtime, verify
+from ossia.simulation.stand_in import CANARY, SIGNER, KeyList, next_item, ring_runtime
 
 if TYPE_CHECKING:
     from ossia.simulation.world import World
@@ -51,8 +52,9 @@ class Phone:
         self._random = Random(world.random.random())
         self._disk = VirtualDisk(self._random)
         self._home = Home(FOLDER, self._disk)
+        self.keys = keys = KeyList(SIGNER.key_id)
         self._settings = Settings(
-            policy=policy, runtime=ring_runtime, verify=verify, look_s=LOOK_S, tells=index % 2 == 0, rows=index % 4 != 1
+            policy=policy, runtime=ring_runtime, verify=keys, look_s=LOOK_S, tells=index % 2 == 0, rows=index % 4 != 1
         )
         self.secret, self.release = self._random.randbytes(32), 1
         self._device: Device | None = None
@@ -61,7 +63,8 @@ class Phone:
         self._doubts: list[Doubt] = []
         self.reachable, self.boot, self.expected, self._tried = True, 0, 0.0, 0.0
         kept = new_kept(self._random.randbytes(32))
-        self._ledger = Ledger(device_of(kept.public))
+        self.device = device_of(kept.public)
+        self._ledger = Ledger(self.device)
         self._home.commit(kept)
 
     def begin(self, when: float) -> None:
@@ -89,6 +92,7 @@ class Phone:
         resident = open_resident(adopt(kept, self.release), self._base, self._settings)
         self._device = Device(Keeper(self._home, resident), self, self, top=TOP, clock=self._clock, random=self._random)
         self._ledger.check_release(resident)
+        self._ledger.believe(self.keys.key_id)
         if self._base is not None:
             self._ledger.move(self._base.id)
         self._ledger.check_held(resident)
@@ -213,6 +217,9 @@ class Phone:
             return "off"
         if news.base is not None:
             self.release, self._base, self._changed = news.release, news.base, self._world.now
+        if news.verify is not None:
+            self.keys = self._world.cloud.keys
+            self._settings = replace(self._settings, verify=news.verify)
         before = self._device.resident
         self._arm(Doubt())
         try:
@@ -223,6 +230,8 @@ class Phone:
         after = self._device.resident
         if after.session is not before.session and after.session is not None:
             self._ledger.move(after.session.base.id)
+        if after.settings.verify == self.keys:  # else the disk refused, and the list is in force with the next news
+            self._ledger.believe(self.keys.key_id)
         self._ledger.check_held(after)
         self._ledger.check_release(after)
         return f"{news.release} {told} {self._look()}"
@@ -278,18 +287,20 @@ class Phone:
             return False
         return self.reachable and self._tried < self.expected
 
-    def is_behind(self, newest: int) -> bool:
-        """Tell whether it has an older release, though nothing kept it.
+    def is_behind(self, newest: int, keys: KeyList) -> bool:
+        """Tell whether it has an older release, or believes other keys, though nothing kept it.
 
         Args:
             newest: the release that everybody may have.
+            keys: the list that is given out.
 
         Returns:
             whether it has.
         """
         if self._device is None or self._wrong or not self.reachable:
             return False
-        return self._device.resident.kept.following.release < newest
+        resident = self._device.resident
+        return resident.kept.following.release < newest or resident.settings.verify != keys
 
     def starved(self, limit_s: int) -> bool:
         """Tell whether it was not served for too long, though nothing kept it.

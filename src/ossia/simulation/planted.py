@@ -36,6 +36,7 @@ Planted: TypeAlias = tuple[tuple[object, str, Callable[..., Any]], ...]
 """What is replaced: owner, name, and by what."""
 
 _check_wanted, _next, _failed = Session._check_wanted, Memory._next, Resident._failed
+_resume, _hear = Session.resume, following.hear
 _ask, _rank, _click = Resident.ask, Resident.rank, Device.click
 
 
@@ -148,6 +149,16 @@ def _tell_unasked(self: Resident, now: int, random: Random) -> tuple[Resident, R
     return None if asked is None else (replace(asked[0], settings=self.settings), asked[1])
 
 
+def _resume_unjudged(self: Session, kept: Sequence[bytes]) -> Session:
+    """Take up what was accepted before, whoever signed it."""
+    return replace(_resume(replace(self, verify=lambda *_: None), kept), verify=self.verify)
+
+
+def _keep_the_list(resident: Resident, news: following.News, now: int, random: Random) -> Resident:
+    """Believe the keys that were believed before."""
+    return _hear(resident, replace(news, verify=None), now, random)
+
+
 def _rank_by_clock(self: Resident, ids: Sequence[str] | None, k: int, now: int) -> Shown:
     """Have nothing to show without a base."""
     return _rank(self, ids, k, now) if self.session is not None else Shown((), (), "popularity")
@@ -174,6 +185,8 @@ PLANTED: dict[str, Planted] = {
     "a release goes back": ((Rollout, "wanted", _back_to_settled),),
     "releases are not looked for": ((run, "look", lambda *_: None),),
     "a new base costs the history": ((following, "open_resident", _lose_the_history),),
+    "a new list of keys is not taken": ((run, "hear", _keep_the_list),),
+    "what a stolen key signed stays in force": ((Session, "resume", _resume_unjudged),),
     "a release is told of without consent": ((Resident, "ask", _tell_unasked),),
     "without a base nothing is shown": ((Resident, "rank", _rank_by_clock),),
 }
@@ -212,7 +225,7 @@ def find(name: str, bases: Sequence[Base], seeds: Sequence[int], *, devices: int
     assert seeds, "no seed to try"
     with plant(name):
         for seed in seeds:
-            report = World(bases, seed, devices=devices, days=days).run()
+            report = World(bases, seed, devices=devices, days=days, theft=True).run()
             if report.broken:
                 break
     return report

@@ -26,6 +26,7 @@ from ossia.adaptation.base import Base, write_base
 from ossia.adaptation.payload import Header
 from ossia.device.runtimes import StateRanker
 from ossia.errors import PayloadError
+from ossia.service.answerer import RowCodes
 from ossia.service.keychain import LATEST, Signer
 from ossia.service.personalizer import Personalizer
 from ossia.types import Candidates, History, Profile, Slot
@@ -33,7 +34,7 @@ from ossia.types import Candidates, History, Profile, Slot
 CANARY = "~item-"
 DIM = 4
 LEAST_ITEMS = 32
-KEY = b"the cloud's own key"
+SECRETS = {7: b"the cloud's own key", 8: b"the key that came after a theft"}
 
 
 def make_base(folder: Path, items: int) -> Base:
@@ -130,17 +131,21 @@ class StandIn(Personalizer):
         object.__setattr__(self, "manifest", SimpleNamespace(alphabet=(2, 4, 8)))
         self.harmful = False
 
-    def allocate_many(self, profiles: Sequence[Profile], plans: Sequence[Plan]) -> list[Adaptation]:
+    def allocate_many(
+        self, profiles: Sequence[Profile], plans: Sequence[Plan], held: Sequence[RowCodes | None] | None = None
+    ) -> list[Adaptation]:
         """Give codes by profile; a bad release gives what turns rankings around.
 
         Args:
             profiles: of the users.
             plans: of their budgets.
+            held: of no account here: rows are drawn.
 
         Returns:
             an adaptation each.
         """
         assert len(profiles) == len(plans)
+        assert held is None or len(held) == len(plans)
         return [self._adapt(profile) for profile in profiles]
 
     def _adapt(self, profile: Profile) -> Adaptation:
@@ -151,24 +156,39 @@ class StandIn(Personalizer):
         return Adaptation(gates=np.full(2, not self.harmful, np.uint8), codes=codes.astype(np.uint8), rows=rows)
 
 
-SIGNER = Signer(7, LATEST, lambda message: hmac.digest(KEY, message, "sha512"))
+def _signer(key_id: int) -> Signer:
+    """Make what signs with a key."""
+    return Signer(key_id, LATEST, lambda message: hmac.digest(SECRETS[key_id], message, "sha512"))
 
 
-def verify(header: Header, message: bytes, signature: bytes) -> None:
-    """Judge a signature, as a device does.
+SIGNER, NEXT_SIGNER = _signer(7), _signer(8)
 
-    Args:
-        header: names the key.
-        message: what was signed.
-        signature: 64 bytes.
 
-    Raises:
-        PayloadError: it is another's.
+@dataclass(frozen=True)
+class KeyList:
+    """A list of keys, as devices have it: judges signatures.
+
+    Attributes:
+        key_id: the one key that is on it.
     """
-    if header.key_id != SIGNER.key_id:
-        raise PayloadError("signature: expected one of a trusted key, got another", "unknown_key")
-    if not hmac.compare_digest(signature, hmac.digest(KEY, message, "sha512")):
-        raise PayloadError("signature: expected one that holds, got another", "forged")
+
+    key_id: int
+
+    def __call__(self, header: Header, message: bytes, signature: bytes) -> None:
+        """Judge a signature, as a device does.
+
+        Args:
+            header: names the key.
+            message: what was signed.
+            signature: 64 bytes.
+
+        Raises:
+            PayloadError: it is another's.
+        """
+        if header.key_id != self.key_id:
+            raise PayloadError("signature: expected one of a trusted key, got another", "unknown_key")
+        if not hmac.compare_digest(signature, hmac.digest(SECRETS[self.key_id], message, "sha512")):
+            raise PayloadError("signature: expected one that holds, got another", "forged")
 
 
 def next_item(last: str, random: Random) -> str:

@@ -1,15 +1,21 @@
 """A refresh sends what is not held, to the byte, and the whole comes out of it as if all had been sent."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ossia.adaptation import Base
+from ossia.adaptation import Base, costs
 from ossia.adaptation.adaptation import Adaptation
-from ossia.adaptation.held_rows import MOST_BYTES, decode_held, encode_held, join_rows, missing_rows
+from ossia.adaptation.allocate import Importance, make_plan
+from ossia.adaptation.held_rows import DEEP, MOST_BYTES, decode_held, encode_held, join_rows, let_stay, missing_rows
 from ossia.adaptation.prices import row_prices
 from ossia.errors import PayloadError
+from ossia.simulation.stand_in import make_base
+from ossia.types import Budget
 
 CODES = st.lists(st.integers(0, 3), min_size=40, max_size=40).map(lambda listed: np.array(listed, np.uint8))
 
@@ -24,6 +30,34 @@ def test_what_is_held_and_what_is_sent_are_the_whole(base: Base, wanted: np.ndar
     sent = missing_rows(base.table, wanted, held)
     assert join_rows(widths(base), wanted, held, base.table.row_bytes(held), sent) == base.table.row_bytes(wanted)
     assert np.array_equal(decode_held(encode_held(held), 40), held)
+
+
+@given(wanted=CODES, held=CODES, seed=st.integers(0, 99))
+def test_a_row_that_is_held_stays_while_it_is_among_the_best_2_n_and_none_beyond_is_named(
+    wanted: np.ndarray, held: np.ndarray, seed: int
+) -> None:
+    importance = np.random.default_rng(seed).random(40)
+    staying, rank = let_stay(wanted, importance, held), np.argsort(np.argsort(-importance))
+    assert np.array_equal(np.sort(staying), np.sort(wanted))
+    named, count = staying > 0, int((wanted > 0).sum())
+    near = rank < DEEP * count
+    assert not (named & ~near).any()
+    assert (named & (held > 0)).sum() == min(count, (near & (held > 0)).sum())
+    assert (np.diff(staying[np.argsort(rank)][named[np.argsort(rank)]].astype(int)) <= 0).all()  # the best are the widest
+
+
+def test_rows_do_not_stay_where_the_list_of_them_would_break_the_budget(tmp_path: Path) -> None:
+    """Rows far apart take two bytes each in the list, rows side by side one."""
+    base, importance, held = make_base(tmp_path / "base", 3000), np.zeros(3000), np.zeros(3000, np.uint8)
+    importance[:19], importance[150::150], held[150::150] = 1.0, 0.9, 1
+    matters = Importance(np.ones(base.channels), importance + 1e-9)
+    loose = Budget(table_bytes=costs(base, Adaptation(rows=np.repeat([3, 0], [15, 2985]).astype(np.uint8))).table_bytes)
+    alone = make_plan(base, loose).allocate(matters)
+    staying = make_plan(base, loose).allocate(matters, held)
+    assert (staying.rows[held > 0] > 0).any()
+    tight = replace(loose, download_bytes=costs(base, alone).download_bytes)
+    assert costs(base, staying).download_bytes > tight.download_bytes
+    assert costs(base, make_plan(base, tight).allocate(matters, held)).download_bytes <= tight.download_bytes
 
 
 @settings(max_examples=50)

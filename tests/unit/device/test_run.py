@@ -241,6 +241,22 @@ def test_clicks_are_answered_while_a_release_comes_and_the_next_one_by_its_base(
     assert again.rank(None, 5, int(time.time())) == ranked[0].shown
 
 
+def test_a_list_of_keys_that_the_disk_did_not_take_is_in_force_with_the_next_news(base: Base, tmp_path: Path) -> None:
+    """A follower tells of a list once: lost here, a stolen key would be believed until the next start."""
+    disk = Full()
+    lives = Device(Keeper(Home(tmp_path, disk), open_resident(new_kept(SECRET), base, SETTINGS)), top=5)
+
+    def verify(*_: object) -> None:
+        return
+
+    disk.full = True
+    assert "disk" in "".join(lives.take(News(True, verify=verify)))
+    assert lives.resident.settings.verify is not verify
+    disk.full = False
+    assert list(lives.take(News(True))) == []
+    assert lives.resident.settings.verify is verify
+
+
 def test_a_release_that_the_disk_does_not_take_is_not_in_force(base: Base, make_base, tmp_path: Path) -> None:
     disk = Full()
     lives = Device(Keeper(Home(tmp_path, disk), open_resident(new_kept(SECRET), base, SETTINGS)), top=5)

@@ -102,16 +102,18 @@ def test_many_ask_at_once_and_each_gets_the_bytes_that_it_would_get_alone(servic
 def test_a_refresh_brings_the_rows_that_are_missing_and_no_others(service: Service, published: Base) -> None:
     """Both ways of asking; and whoever claims what he does not hold finds out by the digest."""
     client, _ = enroll(service)
-    first, second = (personal_rows(published, client, seed) for seed in (1, 2))
+    first, alone = (personal_rows(published, client, seed) for seed in (1, 2))
     assert first.rows == published.table.row_bytes(first.codes)
     held = encode_held(first.codes)
-    fresh = decode_reply(client.ask("POST", "/v1/payload", binary(published, 2, rows=True, held=held)).body)
-    assert fresh.rows == missing_rows(published.table, second.codes, first.codes)
-    assert len(fresh.rows) < len(second.rows)
+    second = personal_rows(published, client, 2, held)
+    assert second.rows == missing_rows(published.table, second.codes, first.codes)
+    assert len(second.rows) < len(missing_rows(published.table, alone.codes, first.codes)) < len(alone.rows)
+    assert np.array_equal(np.sort(second.codes), np.sort(alone.codes))  # as many rows, at the same widths
     widths = tuple(published.table.planes[name].shape[1] for name in ("plane2", "plane4", "plane8"))
-    assert join_rows(widths, second.codes, first.codes, first.rows, fresh.rows) == second.rows
+    whole = published.table.row_bytes(second.codes)
+    assert join_rows(widths, second.codes, first.codes, first.rows, second.rows) == whole
     with pytest.raises(PayloadError, match="rows: expected"):
-        join_rows(widths, second.codes, np.zeros_like(first.codes), b"", fresh.rows)
+        join_rows(widths, second.codes, np.zeros_like(first.codes), b"", second.rows)
     told = client.post("/v1/session", session_request(published) | {"held": held.hex()}).json
     plain = client.post("/v1/session", session_request(published) | {"rows": True}).json
     assert 0 < len(told["rows"]) < len(plain["rows"])
@@ -125,8 +127,8 @@ class Rows:
     rows: bytes
 
 
-def personal_rows(base: Base, client: Client, seed: int) -> Rows:
-    reply = decode_reply(client.ask("POST", "/v1/payload", binary(base, seed, rows=True)).body)
+def personal_rows(base: Base, client: Client, seed: int, held: bytes = b"") -> Rows:
+    reply = decode_reply(client.ask("POST", "/v1/payload", binary(base, seed, rows=True, held=held)).body)
     return Rows(decode_payload(base, reply.payload, verify=lambda *_: None).adaptation.rows, reply.rows)
 
 
@@ -170,8 +172,11 @@ def test_a_full_queue_says_no_before_it_reads_and_when_to_come_again(service: Se
     service.batcher._queue.extend([None] * 128)  # type: ignore[list-item]
     told = asyncio.run(client.send("POST", "/v1/payload", hang=True))
     assert (told.status, told.json["name"], told.headers["retry-after"]) == (503, "overloaded", "30")
+    assert b'"overloaded"' in (service.refuse() or b"")  # the short way
     service.batcher._queue.clear()
+    assert service.refuse() is None
     assert client.ask("POST", "/v1/payload", binary(published)).status == 200
+    assert 'ossia_refusals_total{reason="overloaded"} 2.0' in client.ask("GET", "/metrics").body.decode()
 
 
 def test_a_body_that_never_ends_is_not_waited_for(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ossia.service.batching import PAUSE_S, Batcher, Begun
+from ossia.service.batching import BRISK_S, PAUSE_S, Batcher, Begun
 from ossia.service.faults import RequestError
 
 
@@ -37,8 +37,29 @@ def test_everybody_gets_the_answer_to_his_own_question_in_few_batches() -> None:
 
     run(scene)
     assert sum(sizes) == 100
-    assert max(sizes) == 16
+    assert max(sizes) == 32  # of a long queue, two batches at a time
     assert len(sizes) <= 8
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_two_batches_go_as_one_while_more_than_two_wait_if_that_is_short(long: bool) -> None:
+    sizes: list[int] = []
+
+    def work(asks: Sequence[int]) -> Sequence[int]:
+        sizes.append(len(asks))
+        until = time.thread_time() + BRISK_S * long
+        while time.thread_time() < until:
+            pass
+        return asks
+
+    async def scene() -> None:
+        batcher = Batcher(whole(work), batch=8, waiting=100, deadline_s=10.0)
+        await batcher.submit(0)  # nothing is known of the first
+        await asyncio.gather(*(batcher.submit(ask) for ask in range(56)))
+        batcher.close()
+
+    run(scene)
+    assert sizes == [1, *([8] * 7 if long else [16, 16, 16, 8])]
 
 
 def test_beyond_the_bound_one_is_refused_at_once_and_told_when_to_come_again() -> None:

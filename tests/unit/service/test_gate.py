@@ -242,7 +242,11 @@ def test_answers_do_not_pile_up_for_one_who_does_not_read_them() -> None:
 @pytest.mark.parametrize(
     "bytes_",
     [ask(b"one")[:-1], ask(b"one") + b"x", ask(b"one", "connection: close"), ask(b"one", "content-length: 3"),
-     ask(b"one", "Transfer-Encoding: chunked"), ask(b"one", "expect: 100-continue"), START + b"\r\nbody", START],
+     ask(b"one", "Transfer-Encoding: chunked"), ask(b"one", "expect: 100-continue"), START + b"\r\nbody", START,
+     ask(b"one", "content-length : 3"), ask(b"one", "x: y\ntransfer-encoding: chunked"), ask(b"one", "x: y\rcontent-length: 9"),
+     START + b"content-length: 0x3\r\n\r\none", START + b"content-length: 3\n\r\n\r\none",
+     START + b"content-length: 3\r\ntransfer-encoding: chunked\r\n\r\none",
+     START + b"content-length: 3\r\ncontent-length: 3\r\n\r\none"],
 )  # fmt: skip
 def test_what_is_not_plainly_one_ask_is_left_to_uvicorn(bytes_: bytes) -> None:
     assert body_at(bytes_) == 0

@@ -1,6 +1,7 @@
 """The service's half: a graph in onnxruntime, rows by retrieval, widths by the allocator; one answer for every request."""
 
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from ossia.adaptation import Base, Device, costs, encode_payload, make_profile
+from ossia.adaptation.held_rows import missing_rows
 from ossia.adaptation.prices import CostTable
 from ossia.errors import ArtifactError, BudgetError, UsageError
 from ossia.personalizers import Chord
@@ -34,6 +36,11 @@ def binding(base: Base) -> Budget:
     """A budget whose every byte limit binds."""
     whole = costs(base, Personalizer.load(base, "chord").personalize(draw_profiles(base, 1)[0], Budget()))
     return Budget(weight_bytes=0.8 * whole.weight_bytes, table_bytes=0.6 * whole.table_bytes)
+
+
+def draw_held(base: Base) -> list[np.ndarray]:
+    """What devices may hold: a third of the rows, at any width."""
+    return list(np.random.default_rng(1).choice(4, (USERS, len(base.table)), p=(0.7, 0.1, 0.1, 0.1)).astype(np.uint8))
 
 
 @pytest.mark.parametrize("users", [1, 3, 64])
@@ -63,17 +70,20 @@ def test_importance_rows_are_equal_to_the_last_bit_in_every_batch_from_1_to_64(
         assert personalizer.channel_importance(profiles[:size]).tobytes() == whole[:size].tobytes()
 
 
-@pytest.mark.parametrize("budget", ["weights", "both"])
+@pytest.mark.parametrize("budget", ["weights", "both", "both, with rows held"])
 def test_a_users_signed_payload_has_the_same_bytes_in_every_batch_from_1_to_64(
     published: Base, personalizer: Personalizer, tmp_path: Path, budget: str
 ) -> None:
     profiles, limits = draw_profiles(published), binding(published)
-    limits = limits if budget == "both" else Budget(weight_bytes=limits.weight_bytes)
+    limits = Budget(weight_bytes=limits.weight_bytes) if budget == "weights" else limits
+    held = draw_held(published) if "held" in budget else [None] * USERS
     make_keys(tmp_path, 2**32 - 1)
     signer = load_signer(tmp_path, 0)
 
     def payloads(users: int) -> list[bytes]:
-        adaptations = personalizer.personalize_many(profiles[:users], [limits] * users, signed=True)
+        adaptations = personalizer.allocate_many(
+            profiles[:users], [personalizer.plan(limits, signed=True)] * users, held[:users]
+        )
         assert len(adaptations) == users
         spell = partial(encode_payload, published, issued=1, expiry=2, key_id=signer.key_id, sign=signer.sign)
         return [spell(each) for each in adaptations]
@@ -82,6 +92,24 @@ def test_a_users_signed_payload_has_the_same_bytes_in_every_batch_from_1_to_64(
     assert len(set(whole)) > USERS // 2
     for users in (1, 2, 3, 7, 16, 63):
         assert payloads(users) == whole[:users]
+
+
+def test_rows_that_stay_are_worth_it_and_never_break_a_budget(published: Base, personalizer: Personalizer) -> None:
+    loose, profiles, held = binding(published), draw_profiles(published), draw_held(published)
+    alone = personalizer.personalize_many(profiles, [loose] * USERS)
+    tight = replace(loose, download_bytes=float(np.median([costs(published, each).download_bytes for each in alone])))
+    for limits in (loose, tight):
+        alone = personalizer.personalize_many(profiles, [limits] * USERS)
+        staying = personalizer.allocate_many(profiles, [personalizer.plan(limits)] * USERS, held)
+        sent = [
+            sum(len(missing_rows(published.table, each.rows, there)) for each, there in zip(answers, held, strict=True))
+            for answers in (alone, staying)
+        ]
+        assert sent[1] < sent[0]
+        for found in (costs(published, each) for each in staying):
+            assert found.weight_bytes <= limits.weight_bytes
+            assert found.table_bytes <= limits.table_bytes
+            assert limits is loose or found.download_bytes <= limits.download_bytes
 
 
 def test_different_users_get_different_codes(published: Base, personalizer: Personalizer) -> None:

@@ -46,6 +46,13 @@ def test_a_seed_replays_byte_for_byte_and_seeds_differ(told: dict, tmp_path: Pat
     assert simulate("--first", 2, "--seeds", 1, "--devices", 40, "--out", tmp_path / "f")["worlds"] == 0  # it was done
 
 
+def test_nothing_that_a_stolen_key_signed_is_taken_once_the_new_list_is_in_force() -> None:
+    """Seed 4: a disk refused the news that brought the list, which is told once."""
+    told = simulate("--theft", "--first", 3, "--seeds", 2, "--devices", 60)
+    assert told["broken"] == []
+    assert (told["counts"]["theft"], told["counts"]["rotation"]) == (2, 2)
+
+
 def test_thirty_days_without_a_cloud(tmp_path: Path) -> None:
     """The laws say that every rank call is answered, and that nothing is sent while it is."""
     told = simulate("--cloudless", "--devices", 4, "--days", 30, "--seeds", 1)

@@ -46,7 +46,7 @@ def chord(
         typer.Option(
             "--point",
             metavar="WIDTHS@BITS",
-            help="Widths and average bits; repeatable. Left out: 2,4,8@3. 2,4,8@3a8: activations at 8 bits, too.",
+            help="Widths and average bits; repeatable. Left out: 2,4,8@3. 2,4,8@3t4: item rows at 4; a8: activations at 8.",
         ),
     ] = None,
     personalizers: Annotated[
@@ -67,13 +67,14 @@ def chord(
     Example: ossia study chord data --run run0 --run run1 --point 2,4,8@3 --point 2,8@3.8 --out study
     """
     from ossia.data import Dataset
-    from ossia.studies.chord import PERSONALIZERS, Point, study_random_encoders
+    from ossia.studies.chord import PERSONALIZERS, study_random_encoders
     from ossia.studies.chord import study as judge
+    from ossia.studies.chord_point import Point
     from ossia.studies.chord_verdict import conclude, write_page
 
     dataset, wanted = Dataset.load(data), [Point.parse(text) for text in points or ["2,4,8@3"]]
     whose = personalizers or PERSONALIZERS
-    rows = sum(3 + bool(point.activations) + sum(ROWS_A_POINT.get(each, 0) for each in whose) for point in wanted)
+    rows = sum(3 + bool(point.rounds) + sum(ROWS_A_POINT.get(each, 0) for each in whose) for point in wanted)
     _go_through(judge(dataset, runs, wanted, out, whose), len(runs) * (ROWS_A_RUN + rows), "study chord", out)
     if random_encoders:
         _go_through(study_random_encoders(dataset, runs, random_encoders, out), len(runs), "study chord", out)

@@ -6,7 +6,7 @@ For each run (the seeds of the study) and each operating point (an alphabet of w
     float32, random encoder   the paper's backbone: another run, of which training moved nothing but the item table
     8, 4, 3, 2 bits           the same width for every channel (3 bits: the nested grid's slice, which no format carries)
     post-training             mixed precision by the mean squared sensitivity (empirical Fisher), the same for all
-    global                    one learned allocation: the mean sensitivity
+    global                    one learned allocation: the mean sensitivity, which is the ridge without its personal part
     magnitude                 one allocation by mean |W|
     own … (RECIPE)            this user's widths, by the ridge or by a hypernetwork that learned to say what the ridge says
     another user's … · average user's …     the same answers for the wrong person, or the mean importance for everybody
@@ -18,20 +18,20 @@ All are judged on every test event: the rank of the next item in the whole catal
 effects that NDCG@10 can't. A row is judged once and written down (`rows/POINT/ROW.npz`), so that an interrupted study goes on
 where it stopped. Averages of bits are met by `cut`; `adaptation.allocate` would also fill the few bytes that this leaves.
 
-A point may round activations, too: what every slot reads, event by event, onto a grid of so many bits. Then all of its rows are
-judged so, and one more, 8 bits for all; the widths are those that were learned without. The rows that no point changes are not.
+A point may round more: activations, which is what every slot reads, event by event, onto a grid of so many bits; and the item
+table, whose rows are then scored *and* read from histories at that width, calibrated anew. All of its rows are judged so, and
+one more, 8 bits for all channels; sensitivities are those that were observed without, profiles those of the base at 8 bits.
+The rows that no point changes are judged without.
 
-Nothing is chosen on test events: what is chosen at all (penalties, temperature, length of the static step) the fifth of the
-users with other validation events chose. `chord_verdict.py` pools the seeds.
+Nothing is chosen on test events: what is chosen at all (penalties, temperature, the length of the personal part, that of the
+static step) the fifth of the users with other validation events chose. `chord_verdict.py` pools the seeds.
 """
 
 import io
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -46,16 +46,16 @@ from ossia.errors import UsageError
 from ossia.evaluation.controls import another_user, code_entropy, mean_distance, shuffle_codes
 from ossia.evaluation.table import Family
 from ossia.files import write_whole
-from ossia.personalizers import AbstractPersonalizer
+from ossia.personalizers import AbstractPersonalizer, Ridge
 from ossia.quantization.grid import slice_bits, slice_scale
 from ossia.studies.chord_material import Material, Observed
+from ossia.studies.chord_point import Point
 from ossia.training.checkpoint import tensor_bytes
 from ossia.training.frozen import Events, FrozenBase, Judged, fit_temperature
 from ossia.training.personalizer import make_personalizer
 from ossia.training.personalizer_recipe import PersonalizerRecipe
 from ossia.training.run import Run, load_run
-from ossia.training.sensitivities import SHARPNESS, imitate
-from ossia.types import WIDTHS
+from ossia.training.sensitivities import choose_length, imitate, with_length
 
 PERSONALIZERS = ("ridge", "chord")
 LEVELS = ("filter", "element", "layer")
@@ -66,50 +66,17 @@ LESSONS = 600
 CHUNK = 1024
 
 
-class Point(NamedTuple):
-    """Where a study looks: which widths there are, how many bits a weight has on average, and an activation."""
-
-    alphabet: tuple[int, ...]
-    bits: float
-    activations: int | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> "Point":
-        """Read a point as it is typed.
-
-        Args:
-            text: such as `2,4,8@3`, or `2,4,8@3a8` for activations at 8 bits.
-
-        Returns:
-            the point.
-
-        Raises:
-            UsageError: it is none.
-        """
-        found = re.fullmatch(r"(\d(?:,\d)+)@(\d+(?:\.\d+)?)(?:a([2-8]))?", text)
-        alphabet = tuple(map(int, found[1].split(","))) if found else ()
-        bits = float(found[2]) if found else -1.0
-        if not found or not set(alphabet) <= set(WIDTHS) or list(alphabet) != sorted(set(alphabet)):
-            raise UsageError(f"point: expected widths out of {WIDTHS}, rising, and an average, such as 2,4,8@3; got {text!r}")
-        if not alphabet[0] <= bits <= alphabet[-1]:
-            raise UsageError(f"point: expected an average from {alphabet[0]} to {alphabet[-1]} bits, got {bits:g}")
-        return cls(alphabet, bits, int(found[3]) if found[3] else None)
-
-    def __str__(self) -> str:
-        """Write it as it is typed."""
-        activations = f"a{self.activations}" if self.activations else ""
-        return f"{','.join(map(str, self.alphabet))}@{self.bits:g}{activations}"
-
-
 class Spread(Struct, frozen=True):
     """How much a recipe's codes differ.
 
     Attributes:
+        length: of the personal part beside the mean, as validation chose it.
         entropy: of a channel's code over users, bits, mean over channels.
         distance: share of channels in which two users' codes differ.
         churn: share of channels whose code changes with a user's next event.
     """
 
+    length: float
     entropy: float
     distance: float
     churn: float
@@ -244,23 +211,18 @@ def point_rows(material: Material, point: Point, personalizers: Sequence[str] = 
     Yields:
         allocations that are the same for all, then for each recipe the user's own and its controls, then CHORD's levels.
     """
-    frozen = replace(material.at(point.alphabet), activations=point.activations)
-    observed = material.observed(point.alphabet[0], point.alphabet[-1])
-    table = _Desk(material, frozen, point)
-    per_weight = observed.mean / material.inputs
-    learned = material.inputs * torch.nn.functional.softplus(SHARPNESS * per_weight / per_weight.std())
-    yield table.same("post-training mixed precision", "base", observed.square)
-    yield table.same("global widths", "base", learned)
+    table = _Desk(material, point)
+    yield table.same("post-training mixed precision", "base", table.observed.square)
+    yield table.same("global widths", "base", table.learned)
     yield table.same("magnitude", "base", table.untrained.importance(material.learn.profiles[:1])[0])
-    if point.activations:
-        whole = replace(material.frozen, activations=point.activations)
-        yield Row("8 bits for all, activations too", "base", lambda: whole.judge(material.test))
+    if point.rounds:
+        yield Row(f"8 bits for all, {point.rounds} too", "base", lambda: table.frozen.judge(material.test))
     if "ridge" in personalizers:
-        yield from table.personal("ridge", lambda: observed.ridge)
+        yield from table.personal("ridge", lambda: table.ridge[0])
     if "chord" in personalizers:
-        yield from table.personal("chord", lambda: table.hypernetwork(observed))
+        yield from table.personal("chord", table.hypernetwork)
     for level in LEVELS if "chord" in personalizers else ():
-        yield Row(f"own widths (chord without {level} level)", "personal", partial(table.judge_level, observed, level))
+        yield Row(f"own widths (chord without {level} level)", "personal", partial(table.judge_level, level))
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,8 +230,32 @@ class _Desk:
     """What all rows of a point are made with."""
 
     material: Material
-    frozen: FrozenBase
     point: Point
+
+    @cached_property
+    def frozen(self) -> FrozenBase:
+        """The base as the point rounds it."""
+        return replace(self.material.at(self.point.alphabet, self.point.table), activations=self.point.activations)
+
+    @cached_property
+    def observed(self) -> Observed:
+        """What one pass over unseen events taught."""
+        return self.material.observed(self.point.alphabet[0], self.point.alphabet[-1])
+
+    @cached_property
+    def ridge(self) -> tuple[Ridge, float]:
+        """The ridge, its personal part as long as validation likes it best at this point, and that length."""
+
+        def quality(ridge: AbstractPersonalizer) -> float:
+            return self.frozen.judge(self.material.select, self._own(ridge, self.material.select)).mean_likelihood
+
+        return choose_length(self.observed.ridge, self.material.learn.profiles, quality)
+
+    @property
+    def learned(self) -> Float[Tensor, " channels"]:
+        """The importance that the ridge sees for everybody: without its personal part."""
+        profiles = self.material.learn.profiles
+        return with_length(self.observed.ridge, profiles, 0.0).importance(profiles[:1])[0].detach()
 
     @property
     def untrained(self) -> AbstractPersonalizer:
@@ -314,22 +300,22 @@ class _Desk:
         if recipe == "ridge":
             yield Row(f"random widths ({recipe})", "control", lambda: self.frozen.judge(test, random()))
 
-    def hypernetwork(self, observed: Observed, without: str = "") -> AbstractPersonalizer:
-        """Teach a CHORD what the ridge says, or read what it learned at another point between the same widths."""
+    def hypernetwork(self, without: str = "") -> AbstractPersonalizer:
+        """Teach a CHORD what the ridge says, or read what it learned from the same ridge at another point."""
         levels = {f"{without}_level": False} if without else {}
         made = self._make(msgspec.structs.replace(PersonalizerRecipe(alphabet=self.point.alphabet), **levels))
-        low, high = self.point.alphabet[0], self.point.alphabet[-1]
-        path = self.material.folder / f"chord{'-without-' if without else ''}{without}-{low}-{high}.safetensors"
+        low, high, (ridge, length) = self.point.alphabet[0], self.point.alphabet[-1], self.ridge
+        path = self.material.folder / f"chord{'-without-' if without else ''}{without}-{low}-{high}-{length:g}.safetensors"
         if not path.exists():
-            for _ in imitate(made, observed.ridge, self.material.learn, steps=LESSONS, seed=self.material.seed):
+            for _ in imitate(made, ridge, self.material.learn, steps=LESSONS, seed=self.material.seed):
                 pass
             write_whole(path, tensor_bytes({name: tensor.detach() for name, tensor in made.named_parameters()}))
         made.load_state_dict(load_file(path), strict=False)  # buffers are the base's and the alphabet's
         return made.eval().requires_grad_(False)
 
-    def judge_level(self, observed: Observed, without: str) -> Judged:
+    def judge_level(self, without: str) -> Judged:
         """Judge every user with their own widths by a CHORD that lacks a level."""
-        return self.frozen.judge(self.material.test, self._own(self.hypernetwork(observed, without), self.material.test))
+        return self.frozen.judge(self.material.test, self._own(self.hypernetwork(without), self.material.test))
 
     def _make(self, recipe: PersonalizerRecipe) -> AbstractPersonalizer:
         weights = {name: every[-1] for name, every in self.material.at((2, 8)).weights.items()}
@@ -349,7 +335,7 @@ class _Desk:
         assert np.array_equal(self.material.test.cases.users, self.material.before.cases.users), (
             "one test and one validation case"
         )
-        spread = Spread(code_entropy(codes), mean_distance(codes), float((codes != earlier).mean()))
+        spread = Spread(self.ridge[1], code_entropy(codes), mean_distance(codes), float((codes != earlier).mean()))
         write_whole(self.material.folder / "rows" / str(self.point) / f"spread-{recipe}.json", msgspec.json.encode(spread))
 
 

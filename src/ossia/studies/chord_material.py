@@ -120,16 +120,18 @@ class Material:
         slots = self.frozen.base.manifest.slots
         return torch.cat([torch.full((slot.channels,), float(slot.inputs)) for slot in slots])
 
-    def at(self, alphabet: tuple[int, ...]) -> FrozenBase:
+    def at(self, alphabet: tuple[int, ...], table: int = 8) -> FrozenBase:
         """Give the base at other widths.
 
         Args:
             alphabet: widths that a channel may have.
+            table: bits of every item row, scored or read.
 
         Returns:
-            the frozen base, as calibrated.
+            the frozen base, calibrated.
         """
-        return replace(FrozenBase.load(self.frozen.base, alphabet, torch.device("cpu")), temperature=self.frozen.temperature)
+        frozen = FrozenBase.load(self.frozen.base, alphabet, torch.device("cpu"), table=table)
+        return replace(frozen, temperature=fit_temperature(frozen, self.select) if table < 8 else self.frozen.temperature)
 
     def observed(self, low: int, high: int) -> Observed:
         """Observe sensitivities between two widths, or read what was observed.

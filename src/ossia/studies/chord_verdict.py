@@ -16,7 +16,8 @@ from ossia.errors import UsageError
 from ossia.evaluation import Comparison, Judgement, Provenance, Row, compare, make_row, paired_bootstrap, repeat_share
 from ossia.evaluation.report import Headline, Report, write_report
 from ossia.evaluation.table import Family
-from ossia.studies.chord import COMMON, RANDOM_ENCODER, Point, Spread, read_row
+from ossia.studies.chord import COMMON, RANDOM_ENCODER, Spread, read_row
+from ossia.studies.chord_point import Point
 from ossia.training.frozen import Judged
 
 RIVALS = (
@@ -29,7 +30,9 @@ RIVALS = (
     "float32",
     RANDOM_ENCODER,
     "8 bits for all",
+    "8 bits for all, item rows too",
     "8 bits for all, activations too",
+    "8 bits for all, item rows and activations too",
     "static",
 )
 """What own widths are held against, by name; the recipe stands in the braces."""

@@ -9,7 +9,7 @@ a nat, the ranking stays what it was. With T, what it gains is order.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,6 +25,7 @@ from ossia.backbones.ranker import encode, pad_left
 from ossia.data import Cases, Histories
 from ossia.personalizers.relaxed import relaxed_slot, weights_at
 from ossia.training.batches import group_by_size
+from ossia.types import WIDTHS
 
 TEMPERATURES = np.geomspace(0.5, 8.0, 33)
 TEMPERATURE_EVENTS = 2_000
@@ -138,19 +139,21 @@ class FrozenBase:
     activations: int | None = None
 
     @classmethod
-    def load(cls, base: Base, alphabet: tuple[int, ...], device: torch.device) -> "FrozenBase":
+    def load(cls, base: Base, alphabet: tuple[int, ...], device: torch.device, *, table: int = 8) -> "FrozenBase":
         """Build the twin.
 
         Args:
             base: the published base.
             alphabet: the widths that channels may have.
             device: where to compute.
+            table: bits of every item row, scored or read from histories.
 
         Returns:
             the frozen base with T = 1.
         """
         weights = {name: stacked.to(device) for name, stacked in weights_at(base, alphabet).items()}
-        return cls(base, from_weights(apply(base, Adaptation())).to(device), weights)
+        whole = apply(base, Adaptation(rows=np.full(len(base.table), WIDTHS.index(table), np.uint8)))
+        return cls(base, from_weights(replace(whole, history_rows=whole.rows)).to(device), weights)
 
     @cached_property
     def basis(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -163,7 +166,7 @@ class FrozenBase:
 
     @property
     def vectors(self) -> Float[Tensor, "items dim"]:
-        """The item table at 8 bits."""
+        """The item table, as wide as it was loaded."""
         return self.backbone.items.weight.detach()
 
     def states(

@@ -43,7 +43,7 @@ from ossia.training.losses import full_softmax
 from ossia.training.personalizer_checkpoint import PersonalizerEpoch, check_installed, training_folder
 from ossia.training.personalizer_events import choose_events, prepare_events
 from ossia.training.personalizer_recipe import PersonalizerRecipe
-from ossia.training.release import compare_choices, release
+from ossia.training.release import compare_choices, own_steps, release
 from ossia.training.row_prior import choose_beta
 from ossia.training.sensitivities import learn_sensitivities
 from ossia.types import WIDTHS
@@ -185,12 +185,18 @@ class CodesCourse(Course):
         """
         recipe = self.recipe
         if recipe.learn != "codes" and epoch == 0:
+            size, steps = recipe.batch, recipe.warm_steps
             return learn_sensitivities(
-                self.frozen, self.network, self.learned, size=recipe.batch, steps=recipe.warm_steps, seed=recipe.seed
+                self.frozen, self.network, self.learned, self._likelihood, size=size, steps=steps, seed=recipe.seed
             )
         every = self.learned.batches(recipe.batch, np.random.default_rng((recipe.seed, 2, epoch)))
         batches = (batch.to(torch.device(recipe.device)) for batch in every)
         return fit(self.network, codes_loss(self.frozen, recipe), batches, optimizer, seed=(recipe.seed, 3, epoch))
+
+    def _likelihood(self, personalizer: AbstractPersonalizer) -> float:
+        """Say how likely the next items are of those that nothing was learned from, with their own widths."""
+        steps = own_steps(personalizer, self.select.profiles, self.recipe.validation_bits)
+        return self.frozen.judge(self.select, steps).mean_likelihood
 
     def compare(self) -> Choices:
         """Judge own, another user's and the average user's widths.

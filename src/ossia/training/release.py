@@ -56,7 +56,7 @@ def compare_choices(
         the comparison.
     """
     importance = mean_importance(personalizer, learn.profiles)
-    steps = torch.cat([own_steps(personalizer, chunk, bits) for chunk in torch.split(select.profiles, CHUNK)])
+    steps = own_steps(personalizer, select.profiles, bits)
     own = frozen.judge(select, steps)
     another = frozen.judge(select, steps[another_user(len(select), seed=seed)])
     constant = frozen.judge(select, personalizer.cut(importance[None], bits).cpu().expand_as(steps))
@@ -157,6 +157,7 @@ def mean_importance(personalizer: AbstractPersonalizer, profiles: Float[Tensor, 
     return torch.stack([personalizer.importance(chunk).sum(dim=0) for chunk in torch.split(read, CHUNK)]).sum(dim=0) / len(read)
 
 
+@torch.no_grad()
 def own_steps(
     personalizer: AbstractPersonalizer, profiles: Float[Tensor, "users dim"], bits: float
 ) -> Float32[Tensor, "users steps channels"]:
@@ -170,7 +171,8 @@ def own_steps(
     Returns:
         masks, on the CPU.
     """
-    return personalizer.cut(personalizer.importance(profiles.to(personalizer.step_bits.device)), bits).cpu()
+    chunks = torch.split(profiles.to(personalizer.step_bits.device), CHUNK)
+    return torch.cat([personalizer.cut(personalizer.importance(chunk), bits).cpu() for chunk in chunks])
 
 
 def figures(frozen: FrozenBase, select: Events, best: PersonalizerEpoch) -> dict[str, float]:

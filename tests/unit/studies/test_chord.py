@@ -9,8 +9,9 @@ from msgspec.structs import replace
 from ossia.data import Dataset, synthetic
 from ossia.errors import UsageError
 from ossia.evaluation import Provenance
-from ossia.studies.chord import Point, read_row, study, study_random_encoders
+from ossia.studies.chord import read_row, study, study_random_encoders
 from ossia.studies.chord_material import Material
+from ossia.studies.chord_point import Point
 from ossia.studies.chord_verdict import Verdict, conclude, write_page
 from ossia.training import BackboneRecipe, load_run, train_backbone
 
@@ -42,7 +43,7 @@ def verdict(data: Dataset, folder: Path) -> Verdict:
     return conclude(data, folder / "out", ["run0", "run1"], POINT)
 
 
-@pytest.mark.parametrize("text", ["", "2,8", "8,2@3", "2,3@2.5", "2,4,8@9", "2,4,8@1", "2@2", "2,8@4a9"])
+@pytest.mark.parametrize("text", ["", "2,8", "8,2@3", "2,3@2", "2,4,8@9", "2,4,8@1", "2@2", "2,8@4a9", "2,8@4t8", "2,8@4a8t4"])
 def test_a_point_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"^point: expected"):
         Point.parse(text)
@@ -52,7 +53,9 @@ def test_a_point_is_read_as_it_is_written() -> None:
     assert Point.parse("0,2,4,8@2.5") == Point((0, 2, 4, 8), 2.5)
     assert str(Point((2, 4, 8), 3.0)) == "2,4,8@3"
     assert Point.parse("2,4,8@3a8") == Point((2, 4, 8), 3.0, 8)
-    assert str(Point.parse("2,4,8@3a8")) == "2,4,8@3a8"
+    for text in ("2,4,8@3a8", "2,4,8@3t4", "2,4,8@3t2a8"):
+        assert str(Point.parse(text)) == text
+    assert Point.parse("2,4,8@3t2a8") == Point((2, 4, 8), 3.0, 8, 2)
 
 
 def test_a_row_is_judged_once(data: Dataset, folder: Path) -> None:
@@ -104,6 +107,26 @@ def test_activations_of_8_bits_change_little_and_of_2_bits_much_and_the_ridge_is
     places = [folder / "out" / "run0" / "rows" / str(point) for point in (POINT, *points)]
     plain, fine, coarse = (read_row(place / f"{OWN}.npz").log_likelihood for place in places)
     assert 0 < np.abs(fine - plain).mean() < 0.2 * np.abs(coarse - plain).mean()
+
+
+def test_item_rows_of_4_bits_change_little_and_of_2_bits_more(data: Dataset, folder: Path) -> None:
+    points = [Point((2, 8), 4.0, table=bits) for bits in (4, 2)]
+    done = list(study(data, [folder / "run0"], points, folder / "out", ["ridge"]))
+    assert [each.row for each in done].count("8 bits for all, item rows too") == 2
+    rows = folder / "out" / "run0" / "rows"
+    whole = read_row(rows / "same-for-every-point" / "8 bits for all.npz").log_likelihood
+    fine, coarse = (read_row(rows / str(point) / "8 bits for all, item rows too.npz").log_likelihood for point in points)
+    assert 0 < np.abs(fine - whole).mean() < 0.5 * np.abs(coarse - whole).mean()
+
+
+def test_without_a_personal_part_own_widths_are_the_global_ones(
+    data: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ossia.training.sensitivities.LENGTHS", (0.0,))
+    list(study(data, [folder / "run0"], [Point((2, 8), 5.0)], folder / "out", ["ridge"]))
+    rows = folder / "out" / "run0" / "rows" / "2,8@5"
+    own, alike = (read_row(rows / f"{name}.npz").log_likelihood for name in (OWN, "global widths"))
+    assert np.array_equal(own, alike)
 
 
 def test_the_papers_random_encoder_is_a_row_and_a_trained_one_is_refused(data: Dataset, folder: Path) -> None:

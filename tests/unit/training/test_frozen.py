@@ -1,5 +1,7 @@
 """The frozen base in torch judges as the project's own judge does, and profiles are those that a device would send."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -28,6 +30,14 @@ def frozen(base: Base) -> FrozenBase:
 def test_ranks_are_those_of_the_projects_judge(base: Base, frozen: FrozenBase, cases: Cases) -> None:
     ranker = TorchRanker(from_weights(apply(base, Adaptation())))
     assert np.array_equal(frozen.judge(frozen.events(cases)).ranks, target_ranks(ranker, cases, 40))
+
+
+def test_a_coarse_table_is_scored_and_read(base: Base, cases: Cases) -> None:
+    weights = apply(base, Adaptation(rows=np.full(40, 1, np.uint8)))
+    coarse = FrozenBase.load(base, (2, 8), torch.device("cpu"), table=2)
+    twin = from_weights(replace(weights, history_rows=weights.rows))
+    assert np.array_equal(coarse.vectors.numpy(), weights.rows.dequantize())
+    assert np.array_equal(coarse.judge(coarse.events(cases)).ranks, target_ranks(TorchRanker(twin), cases, 40))
 
 
 def test_each_event_is_judged_with_its_own_widths(base: Base, frozen: FrozenBase, cases: Cases) -> None:

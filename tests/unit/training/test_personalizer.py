@@ -161,6 +161,19 @@ def test_a_personalizer_that_says_the_same_of_everybody_gains_nothing_over_the_c
     torch.testing.assert_close(everybody, chord.importance(select.profiles)[0].detach(), rtol=1e-4, atol=1e-5)
 
 
+def test_own_widths_are_as_personal_as_those_who_choose_like_best(
+    data: Dataset, base: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = msgspec.structs.replace(TINY, personalizer="ridge", learn="sensitivities")
+    own = {}
+    for lengths in ((0.0,), (1.0,), (0.0, 1.0)):
+        monkeypatch.setattr("ossia.training.sensitivities.LENGTHS", lengths)
+        (epoch,) = train_personalizer(data, base, recipe, resume=False)
+        own[lengths] = epoch.own
+    assert own[0.0,] != own[1.0,]
+    assert own[0.0, 1.0] == max(own[0.0,], own[1.0,])
+
+
 def test_training_ends_when_validation_has_not_improved() -> None:
     def epoch(index: int, best: bool) -> PersonalizerEpoch:
         return PersonalizerEpoch(index, 1.0, -1.0, -1.0, -1.0, 0.1, best, 1.0)

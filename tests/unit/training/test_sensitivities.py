@@ -12,7 +12,16 @@ from ossia.personalizers.ridge import Cosines
 from ossia.training.frozen import FrozenBase
 from ossia.training.personalizer import make_personalizer
 from ossia.training.personalizer_recipe import PersonalizerRecipe
-from ossia.training.sensitivities import Fit, fit_ridge, learn_sensitivities, sensitivities, set_coefficients
+from ossia.training.sensitivities import (
+    LENGTHS,
+    Fit,
+    choose_length,
+    fit_ridge,
+    learn_sensitivities,
+    sensitivities,
+    set_coefficients,
+    with_length,
+)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +113,45 @@ def test_a_ridges_importance_keeps_the_order_of_sensitivity_per_weight(base: Bas
     assert float((ridge.features(profiles) @ ridge.coefficients.detach()).std()) == pytest.approx(2, rel=1e-4)
 
 
+@pytest.fixture
+def ridge(base: Base) -> Ridge:
+    """A ridge with random coefficients, and a mean over users that is not 0."""
+    ridge = make(base, "ridge")
+    assert isinstance(ridge, Ridge)
+    coefficients = torch.randn(ridge.coefficients.shape, generator=torch.Generator().manual_seed(0))
+    set_coefficients(ridge, Fit(ridge.inputs * coefficients, 0.0, 1.0), PROFILES)
+    return ridge
+
+
+PROFILES = torch.randn(64, 8, generator=torch.Generator().manual_seed(1))
+
+
+def test_a_length_scales_what_is_personal_and_leaves_the_mean_and_the_spread(ridge: Ridge) -> None:
+    said = ridge.features(PROFILES) @ ridge.coefficients.detach()
+    for length in LENGTHS:
+        now = ridge.features(PROFILES) @ with_length(ridge, PROFILES, length).coefficients
+        wanted = said.mean(dim=0) + length * (said - said.mean(dim=0))
+        torch.testing.assert_close(now, wanted * (said.std() / wanted.std()), rtol=1e-3, atol=1e-4)
+    assert torch.equal(ridge.features(PROFILES) @ ridge.coefficients.detach(), said), "the ridge itself stays as it is"
+
+
+def test_without_its_personal_part_a_ridge_says_the_same_to_everybody_and_with_all_of_it_what_it_said(ridge: Ridge) -> None:
+    none, whole = (with_length(ridge, PROFILES, length).importance(PROFILES).detach() for length in (0.0, 1.0))
+    assert torch.equal(none, none[:1].expand_as(none))
+    assert torch.equal(whole, ridge.importance(PROFILES).detach())
+
+
+def test_the_best_length_is_chosen_and_of_equals_the_shortest(ridge: Ridge) -> None:
+    def spread(each: AbstractPersonalizer) -> float:
+        return float(each.importance(PROFILES).detach().std(dim=0).mean())
+
+    assert choose_length(ridge, PROFILES, spread)[1] == LENGTHS[-1]
+    assert choose_length(ridge, PROFILES, lambda each: -abs(spread(each) - spread(ridge)))[1] == 1
+    made, length = choose_length(ridge, PROFILES, lambda _: 0.0)
+    assert length == 0
+    assert spread(made) == 0
+
+
 def make(base: Base, name: str) -> AbstractPersonalizer:
     recipe = PersonalizerRecipe(personalizer=name, hidden=32).resolve()
     return make_personalizer(base, recipe, {name: stacked[-1] for name, stacked in weights_at(base, (8,)).items()})
@@ -113,9 +161,16 @@ def test_a_ridge_is_solved_in_one_step_and_a_hypernetwork_learns_to_say_the_same
     base: Base, frozen: FrozenBase, cases: Cases
 ) -> None:
     ridge, chord, events = make(base, "ridge"), make(base, "chord"), frozen.events(cases)
-    assert len(list(learn_sensitivities(frozen, ridge, events, size=100, steps=60, seed=0))) == 1
-    losses = [step.loss for step in learn_sensitivities(frozen, chord, events, size=100, steps=400, seed=0)]
+
+    def spread(each: AbstractPersonalizer) -> float:
+        return float(each.importance(events.profiles).detach().std(dim=0).mean())
+
+    assert len(list(learn_sensitivities(frozen, ridge, events, spread, size=100, steps=60, seed=0))) == 1
+    losses = [step.loss for step in learn_sensitivities(frozen, chord, events, spread, size=100, steps=400, seed=0)]
     assert len(losses) == 400
     assert np.mean(losses[-5:]) < 0.3 * losses[0]
     wanted, said = (each.importance(events.profiles).detach().log().flatten() for each in (ridge, chord))
     assert float(torch.corrcoef(torch.stack([wanted, said]))[0, 1]) > 0.8
+    for _ in learn_sensitivities(frozen, ridge, events, lambda each: -spread(each), size=100, steps=60, seed=0):
+        pass
+    assert spread(ridge) == 0, "where nothing personal helps, nobody gets anything of their own"

@@ -5,7 +5,7 @@
     ossia study catalog beauty --run run0 --out study --json > catalog.json
     python benchmarks/pictures.py catalog catalog.json --out docs/chord-catalog.svg
     ossia study forward-ofa beauty --run run0 --run run1 --run run2 --cost-table costs.json --out study --json > ofa.json
-    python benchmarks/pictures.py fronts ofa.json --out docs/forward-ofa-fronts.svg
+    python benchmarks/pictures.py fronts "Beauty=ofa.json" --out docs/forward-ofa-fronts.svg
 
 differences: own widths minus what they must beat, with intervals. catalog: quality against bytes, fresh and stale. fronts:
 quality against the latency, by the cost table, of the structures that run. No figure is typed by hand.
@@ -100,39 +100,43 @@ def draw_catalog(verdict: Mapping[str, Any], figure: Any) -> None:
     figure.supxlabel("bytes held, of the int8 table's (logarithmic)", fontsize=9)
 
 
-def draw_fronts(verdicts: Sequence[Mapping[str, Any]], figure: Any) -> None:
-    """NDCG@10 against the latency of what really runs, a point for each budget."""
-    axes = figure.subplots()
-    for name, (family, label) in FRONTS.items():
-        points = []
-        for verdict in sorted(verdicts, key=lambda each: each["share"]):
-            whole = max(spent["latency_us"] for spent in verdicts[-1]["spent"].values())
-            spent = verdict["spent"]["own payload" if "payload" in name else name]
-            spot = next(row["ndcg_at_10"] for row in verdict["rows"] if row["name"] == name)
-            points.append((spent["latency_us"] / whole, spot["mean"], spot["low"], spot["high"]))
-        across, mean, _, _ = zip(*sorted(points), strict=True)
-        axes.plot(across, mean, "o-", color=FAMILY_COLORS[family], label=label, markersize=5)
-    axes.set_xlabel("latency by the cost table, of the whole base's")
-    axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    axes.set_ylabel("NDCG@10")
-    axes.legend(loc="lower right", frameon=False, labelcolor="linecolor")
+def draw_fronts(sets: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], figure: Any) -> None:
+    """One panel for each log: NDCG@10 against the latency of what runs, a point for each budget."""
+    panels = figure.subplots(1, len(sets), squeeze=False)[0]
+    for axes, (title, verdicts) in zip(panels, sets, strict=True):
+        whole = max(spent["latency_us"] for verdict in verdicts for spent in verdict["spent"].values())
+        for name, (family, label) in FRONTS.items():
+            points = [front_point(verdict, name, whole) for verdict in verdicts]
+            across, mean = zip(*sorted(points), strict=True)
+            axes.plot(across, mean, "o-", color=FAMILY_COLORS[family], label=label, markersize=5)
+        axes.set_title(title)
+        axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    panels[0].set_ylabel("NDCG@10")
+    panels[-1].legend(loc="lower right", frameon=False, labelcolor="linecolor", fontsize=8)
+    figure.supxlabel("latency by the cost table, of the whole base's", fontsize=9)
+
+
+def front_point(verdict: Mapping[str, Any], name: str, whole: float) -> tuple[float, float]:
+    """Find where a row of one budget lies."""
+    spent = verdict["spent"]["own payload" if "payload" in name else name]
+    return spent["latency_us"] / whole, next(row["ndcg_at_10"]["mean"] for row in verdict["rows"] if row["name"] == name)
 
 
 def main() -> None:
     """Draw one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("differences", "catalog", "fronts"))
-    parser.add_argument("studies", nargs="+", help="FILE, or NAME=FILE for differences")
+    parser.add_argument("studies", nargs="+", help="FILE, or NAME=FILE where each has a name in the drawing")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
+    named = [text.rpartition("=") for text in given.studies]
+    sets = [(name, read(Path(file))) for name, _, file in named]
     if given.what == "differences":
-        named = [text.split("=", 1) for text in given.studies]
-        sets = [(name.replace("\\n", "\n"), read(Path(file))[0]) for name, file in named]
-        size, draw = (9.2, 1.1 + 0.36 * len(sets)), partial(draw_differences, sets)
+        size, draw = (9.2, 1.1 + 0.36 * len(sets)), partial(draw_differences, [(name, found[0]) for name, found in sets])
     elif given.what == "catalog":
-        size, draw = (9.2, 3.6), partial(draw_catalog, read(Path(given.studies[0]))[0])
+        size, draw = (9.2, 3.6), partial(draw_catalog, sets[0][1][0])
     else:
-        size, draw = (6.4, 3.8), partial(draw_fronts, read(Path(given.studies[0])))
+        size, draw = (4.6 * len(sets), 3.6), partial(draw_fronts, sets)
     write_whole(given.out, draw_file(f"{given.what}, from {' '.join(given.studies)}", size, draw).encode())
 
 

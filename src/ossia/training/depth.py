@@ -12,8 +12,8 @@ Branches begin closed, their last layer at zero (as in ReZero, https://arxiv.org
 newest item's, and each branch has to earn its place. Among random branches the items, which begin small, drown, the more the
 deeper.
 
-On Amazon Beauty four blocks that are trained whole are worse than one and learn more slowly; drawn they are level with one, in a
-third of the epochs. Better than two they are not.
+On Amazon Beauty four blocks that are trained whole are worse than one and learn more slowly; drawn they are level with one,
+in a third of the epochs. Better than two they are not.
 """
 
 import torch

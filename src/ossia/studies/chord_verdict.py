@@ -192,6 +192,16 @@ def _spreads(folder: Path, runs: Sequence[str], point: Point) -> dict[str, Sprea
     recipes = [path.stem.removeprefix("spread-") for path in sorted(places[0].glob("spread-*.json"))]
     found = {}
     for recipe in recipes:
-        each = [msgspec.json.decode((place / f"spread-{recipe}.json").read_bytes(), type=Spread) for place in places]
+        each = [_spread(place / f"spread-{recipe}.json") for place in places]
         found[recipe] = Spread(*(float(np.mean([getattr(one, name) for one in each])) for name in Spread.__struct_fields__))
     return found
+
+
+def _spread(path: Path) -> Spread:
+    """Read one spread."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Spread)
+    except msgspec.ValidationError as error:
+        raise UsageError(
+            f"{path}: expected a spread with its length ({error}); the study is older: begin a new folder"
+        ) from None

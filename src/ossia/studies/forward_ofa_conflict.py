@@ -18,7 +18,7 @@ from torch import Tensor
 from ossia.personalizers.forward_ofa import ForwardOfa, layers_of
 from ossia.studies.forward_ofa_variants import SharedWeights
 from ossia.training.frozen import EventBatch, Events, FrozenBase
-from ossia.training.generator import generated_states
+from ossia.training.generator import answered_states
 from ossia.training.losses import full_softmax
 
 BATCHES = 8
@@ -91,7 +91,7 @@ def _cosines(frozen: FrozenBase, network: ForwardOfa, batch: EventBatch) -> list
 def _gradients(frozen: FrozenBase, network: ForwardOfa, batch: EventBatch, structure: Tensor) -> list[Tensor]:
     """Take the gradient of the loss with respect to what writes each layer's delta, under one structure."""
     kept = structure.expand(len(batch.targets), -1)
-    states = generated_states(frozen, network, batch, kept, network.numbers(batch.profiles, kept))
+    states = answered_states(frozen, network, batch, batch.profiles, kept)
     loss = full_softmax(states / frozen.temperature, batch.targets, frozen.vectors)
     if isinstance(network, SharedWeights):
         (whole,) = torch.autograd.grad(loss, [network.shared])

@@ -204,7 +204,7 @@ class Desk:
         def states(batch: EventBatch) -> Tensor:
             profiles = asked[batch.rows]
             chosen = network.choose(profiles, torch.full((len(profiles),), share)) if kept is None else kept
-            return run(self.frozen, network, batch, profiles, chosen.expand(len(profiles), -1))
+            return _run(self.frozen, network, batch, profiles, chosen.expand(len(profiles), -1))
 
         return self.frozen.judge_states(events, states)
 
@@ -238,7 +238,7 @@ class Desk:
         for epoch in range(recipe.epochs):
             batches = self.learn.batches(recipe.batch, np.random.default_rng((recipe.seed, 2, epoch)))
             for _ in fit(
-                network, weights_loss(self.frozen, recipe, epoch, run), batches, optimizer, seed=(recipe.seed, 3, epoch)
+                network, weights_loss(self.frozen, recipe, epoch, _run), batches, optimizer, seed=(recipe.seed, 3, epoch)
             ):
                 pass
             network.eval()
@@ -252,24 +252,13 @@ class Desk:
         return best
 
 
-def run(
+def _run(
     frozen: FrozenBase,
     network: AbstractGenerator,
     batch: EventBatch,
     profiles: Float[Tensor, "events dim"],
     kept: Float[Tensor, "events gates"],
 ) -> Float[Tensor, "events dim"]:
-    """Run the base with a variant's answers to some profiles.
-
-    Args:
-        frozen: the base.
-        network: the variant.
-        batch: the events.
-        profiles: that are asked about.
-        kept: which blocks run.
-
-    Returns:
-        user states to score with.
-    """
+    """Run the base with a variant's answers, and what is static behind it."""
     states = answered_states(frozen, network, batch, profiles, kept)
     return network.after(states) if isinstance(network, Static) else states

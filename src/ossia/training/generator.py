@@ -212,7 +212,7 @@ def answered_states(
     profiles: Float[Tensor, "events dim"],
     kept: Float[Tensor, "events gates"],
 ) -> Float[Tensor, "events dim"]:
-    """Run the base with a generator's answers to some profiles.
+    """Run the base with a generator's answers to some profiles: every user with weights and blocks of their own.
 
     Args:
         frozen: the base.
@@ -222,9 +222,12 @@ def answered_states(
         kept: which blocks run.
 
     Returns:
-        user states to score with.
+        present user states, to score with.
     """
-    return generated_states(frozen, generator, batch, kept, generator.numbers(profiles, kept))
+    numbers = generator.numbers(profiles, kept)
+    slot, gate = delta_joint(generator.layout, numbers, frozen.basis), gate_joint(generator.gates, kept)
+    states: Tensor = frozen.backbone(batch.histories, slot=slot, gate=gate)
+    return states[:, -1]
 
 
 def weights_loss(frozen: FrozenBase, recipe: GeneratorRecipe, epoch: int, states_of: States = answered_states) -> GeneratorLoss:
@@ -273,30 +276,6 @@ def objective(
         own = frozen.states(batch.histories)
     missed = full_softmax(states / frozen.temperature, batch.targets, frozen.vectors)
     return missed + recipe.anchor * (states - own).square().sum(dim=1).mean() + recipe.sparsity * spent.mean()
-
-
-def generated_states(
-    frozen: FrozenBase,
-    generator: AbstractGenerator,
-    batch: EventBatch,
-    kept: Float[Tensor, "events gates"],
-    numbers: Float[Tensor, "events numbers"],
-) -> Float[Tensor, "events dim"]:
-    """Run the base, every user with weights and blocks of their own.
-
-    Args:
-        frozen: the base.
-        generator: whose layout and gates are meant.
-        batch: the events.
-        kept: which blocks run.
-        numbers: of the deltas.
-
-    Returns:
-        present user states.
-    """
-    slot, gate = delta_joint(generator.layout, numbers, frozen.basis), gate_joint(generator.gates, kept)
-    states: Tensor = frozen.backbone(batch.histories, slot=slot, gate=gate)
-    return states[:, -1]
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """The study of CHORD judges every row once, pools its seeds, and finds nothing personal where users are random."""
 
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -90,6 +91,14 @@ def test_nothing_is_personal_where_users_are_random(verdict: Verdict) -> None:
 def test_a_level_is_held_against_the_whole(verdict: Verdict) -> None:
     rivals = {each.versus for each in verdict.comparisons if "without element level" in each.name}
     assert rivals == {"own widths (chord)"}
+
+
+def test_a_study_from_before_lengths_were_chosen_is_refused(data: Dataset, folder: Path, tmp_path: Path) -> None:
+    older = copytree(folder / "out", tmp_path / "out")
+    spread = older / "run0" / "rows" / str(POINT) / "spread-ridge.json"
+    spread.write_text('{"entropy":1,"distance":0.5,"churn":0.3}')
+    with pytest.raises(UsageError, match=r"spread-ridge\.json: expected a spread with its length"):
+        conclude(data, older, ["run0", "run1"], POINT)
 
 
 def test_two_runs_of_one_name_are_refused(data: Dataset, folder: Path) -> None:

@@ -43,6 +43,11 @@ FRONTS = {
     "lookup table": ("baseline", "table of structures"),
     "another user's payload": ("control", "another user's payload"),
 }
+LABELS = {
+    "differences": "Own widths less what they must beat, with intervals",
+    "catalog": "Quality against bytes held, fresh and stale",
+    "fronts": "NDCG@10 against latency",
+}
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -125,7 +130,7 @@ def front_point(verdict: Mapping[str, Any], name: str, whole: float) -> tuple[fl
 def main() -> None:
     """Draw one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("differences", "catalog", "fronts"))
+    parser.add_argument("what", choices=tuple(LABELS))
     parser.add_argument("studies", nargs="+", help="FILE, or NAME=FILE where each has a name in the drawing")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
@@ -137,7 +142,7 @@ def main() -> None:
         size, draw = (9.2, 3.6), partial(draw_catalog, sets[0][1][0])
     else:
         size, draw = (4.6 * len(sets), 3.6), partial(draw_fronts, sets)
-    write_whole(given.out, draw_file(f"{given.what}, from {' '.join(given.studies)}", size, draw).encode())
+    write_whole(given.out, draw_file(LABELS[given.what], size, draw).encode())
 
 
 if __name__ == "__main__":

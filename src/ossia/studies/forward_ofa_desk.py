@@ -136,7 +136,7 @@ class Desk:
 
     def _levels(self, name: str, network: ForwardOfa) -> tuple[Level, ...]:
         """Find a variant's levels on validation, or read them."""
-        path = self.folder / f"{name} levels.json"
+        path = levels_path(self.folder, name)
         if not path.exists():
             write_whole(path, msgspec.json.encode(levels_of(self.frozen, self.recipe, network, self.select)))
         return tuple(Level(*each) for each in msgspec.json.decode(path.read_bytes(), type=list[Level]))
@@ -250,6 +250,19 @@ class Desk:
             if since >= recipe.patience:
                 break
         return best
+
+
+def levels_path(folder: Path, name: str) -> Path:
+    """Say where a variant's levels lie.
+
+    Args:
+        folder: the desk's.
+        name: in `VARIANTS`.
+
+    Returns:
+        the file.
+    """
+    return folder / f"{name} levels.json"
 
 
 def _run(

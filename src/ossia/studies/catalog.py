@@ -19,7 +19,7 @@ What is wanted most is held, until the bytes are spent:
     whole table        at 8, 4, 2 bits
 
 δ is learned on *future* targets: where a profile two events old should have been for the item that comes now,
-−∂ loss / ∂ profile, averaged by the ridge on random features of the profile (`ossia.training.sensitivities`) over the
+−∂ loss / ∂ profile, averaged by the ridge on random features of the profile (`ossia.training.ridge_fit`) over the
 validation events of four users in five; its length is the one at which most targets of the fifth user's are held.
 
 Everything is counted: rows with scale and id, product codes with their codebooks, and the rows of the device's own history at
@@ -50,8 +50,8 @@ from ossia.quantization.grid import fold, plane_bytes
 from ossia.studies.chord_material import Material
 from ossia.training.frozen import Events, FrozenBase, remove_seen, take_cases
 from ossia.training.product_codes import fit_product_codes, k_means, learn_order
+from ossia.training.ridge_fit import fit_ridge
 from ossia.training.row_prior import choose_beta
-from ossia.training.sensitivities import fit_ridge
 from ossia.types import WIDTHS
 
 STALE = (0, 2, 5)

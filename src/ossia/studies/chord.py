@@ -52,10 +52,11 @@ from ossia.studies.chord_material import Material, Observed
 from ossia.studies.chord_point import Point
 from ossia.training.checkpoint import tensor_bytes
 from ossia.training.frozen import Events, FrozenBase, Judged, fit_temperature
+from ossia.training.imitation import imitate
 from ossia.training.personalizer import make_personalizer
 from ossia.training.personalizer_recipe import PersonalizerRecipe
 from ossia.training.run import Run, load_run
-from ossia.training.sensitivities import choose_length, imitate, with_length
+from ossia.training.sensitivities import choose_length, with_length
 
 PERSONALIZERS = ("ridge", "chord")
 LEVELS = ("filter", "element", "layer")

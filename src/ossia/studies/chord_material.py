@@ -39,7 +39,8 @@ from ossia.training.checkpoint import tensor_bytes
 from ossia.training.frozen import Events, FrozenBase, fit_temperature
 from ossia.training.personalizer import choose_events
 from ossia.training.personalizer_recipe import PersonalizerRecipe
-from ossia.training.sensitivities import fit_ridge, observe, solve
+from ossia.training.ridge_fit import fit_ridge
+from ossia.training.sensitivities import observe, solve
 from ossia.types import WIDTHS
 
 BATCH = 3_200

@@ -29,7 +29,8 @@ from ossia.training import publish
 from ossia.training.checkpoint import snapshot, tensor_bytes
 from ossia.training.fit import fit, seeded
 from ossia.training.frozen import EventBatch, Events, FrozenBase, Judged, fit_temperature
-from ossia.training.generator import answered_states, levels_of, make_generator, weights_loss
+from ossia.training.generator import make_generator
+from ossia.training.generator_answers import answered_states, levels_of, weights_loss
 from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.training.personalizer_events import choose_events
 from ossia.training.structures import Structure, Tried, look_up, try_structures

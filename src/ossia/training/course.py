@@ -19,9 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from ossia.adaptation import Base
+from ossia.data import Dataset
 from ossia.errors import UsageError
 from ossia.training.checkpoint import optimizer_tensors, restore_optimizer, snapshot
 from ossia.training.fit import Step
+from ossia.training.frozen import Events, FrozenBase
 from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.training.personalizer_checkpoint import PersonalizerEpoch, State, load_state, save_state, training_folder
 from ossia.training.personalizer_recipe import PersonalizerRecipe
@@ -41,9 +43,21 @@ class Course(ABC):
 
     Attributes:
         network: what learns, on the device that computes.
+        frozen: the base.
+        learned: what to learn from.
+        select: what epochs are chosen on.
+        recipe: the resolved settings.
+        data: the log.
+        path: the base's folder.
     """
 
     network: nn.Module
+    frozen: FrozenBase
+    learned: Events
+    select: Events
+    recipe: PersonalizerRecipe | GeneratorRecipe
+    data: Dataset
+    path: Path
 
     @abstractmethod
     def learn(self, optimizer: torch.optim.Optimizer, epoch: int) -> Iterable[Step]:

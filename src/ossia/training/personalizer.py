@@ -30,11 +30,13 @@ from torch import Tensor
 
 from ossia.adaptation import Base
 from ossia.adaptation.allocate_codes import GAIN
-from ossia.adaptation.personalizer_manifest import personalizer_folder
+from ossia.adaptation.personalizer_manifest import MODEL, personalizer_folder
 from ossia.data import Cases, Dataset
 from ossia.errors import UsageError
 from ossia.personalizers import PERSONALIZERS, AbstractPersonalizer
+from ossia.training.code_choices import compare_choices, constant_importance, own_steps
 from ossia.training.course import Choices, Course, finished, follow
+from ossia.training.export import export_onnx
 from ossia.training.fit import Step, fit, seeded
 from ossia.training.frozen import EventBatch, Events, FrozenBase
 from ossia.training.generator import GeneratorCourse
@@ -43,7 +45,7 @@ from ossia.training.losses import full_softmax
 from ossia.training.personalizer_checkpoint import PersonalizerEpoch, check_installed, training_folder
 from ossia.training.personalizer_events import choose_events, prepare_events
 from ossia.training.personalizer_recipe import PersonalizerRecipe
-from ossia.training.release import compare_choices, own_steps, release
+from ossia.training.release import release
 from ossia.training.row_prior import choose_beta
 from ossia.training.sensitivities import learn_sensitivities
 from ossia.types import WIDTHS
@@ -216,10 +218,17 @@ class CodesCourse(Course):
         Returns:
             the personalizer's folder.
         """
-        recipe = self.recipe
-        rows = choose_beta(self.frozen, self.data.split().validation, seed=recipe.seed)
-        personalizer = self.network.cpu()
-        return release(self.path, self.frozen, personalizer, self.learned, self.select, rows, recipe, self.data.hash, epochs)
+        recipe, personalizer = self.recipe, self.network.cpu()
+        chosen = choose_beta(self.frozen, self.data.split().validation, seed=recipe.seed)
+        return release(
+            self,
+            epochs,
+            {MODEL: export_onnx(personalizer, {"profiles": self.frozen.base.manifest.shape["dim"]}, "importance")},
+            constant_importance(self.frozen, personalizer, self.learned, chosen.beta),
+            alphabet=recipe.alphabet,
+            beta=chosen.beta,
+            rows={f"rows_ndcg_beta_{beta:g}": quality for beta, quality in chosen.quality.items()},
+        )
 
 
 def codes_loss(frozen: FrozenBase, recipe: PersonalizerRecipe) -> CodesLoss:

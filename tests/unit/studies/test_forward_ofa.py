@@ -22,7 +22,7 @@ from ossia.studies.forward_ofa_desk import Desk
 from ossia.studies.forward_ofa_variants import VARIANTS, SharedWeights, Static
 from ossia.studies.forward_ofa_verdict import conclude, write_page
 from ossia.training import BackboneRecipe, train_backbone
-from ossia.training.generator import answered_states, objective
+from ossia.training.generator_answers import answered_states, objective
 from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.training.structures import FEW, try_structures
 from ossia.types import Slot

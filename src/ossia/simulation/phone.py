@@ -17,8 +17,10 @@ from ossia.device.following import News, adopt
 from ossia.device.home import FILE, Home, Keeper
 from ossia.device.kept import new_kept
 from ossia.device.policy import DAY_S, Policy
-from ossia.device.resident import Resident, Settings, Shown, open_resident
+from ossia.device.resident import Resident, open_resident
 from ossia.device.run import Device, Heard
+from ossia.device.settings import Settings
+from ossia.device.shown import Shown
 from ossia.errors import PayloadError
 from ossia.simulation.disk import PowerCut, VirtualDisk
 from ossia.simulation.laws import TOP, LawBroken, Ledger, check_disclosed

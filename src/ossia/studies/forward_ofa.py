@@ -29,11 +29,11 @@ from ossia.data import Dataset
 from ossia.errors import UsageError
 from ossia.evaluation.controls import another_user
 from ossia.files import write_whole
-from ossia.studies.chord import Done, write_row
 from ossia.studies.fine_tuning import fine_tune
 from ossia.studies.forward_ofa_conflict import measure_conflict
 from ossia.studies.forward_ofa_desk import Desk, levels_path
 from ossia.studies.forward_ofa_variants import VARIANTS
+from ossia.studies.judged_rows import Done, write_row
 from ossia.training.frozen import Events, Judged, take_cases
 from ossia.training.generator_recipe import GeneratorRecipe
 

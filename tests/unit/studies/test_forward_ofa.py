@@ -15,12 +15,12 @@ from ossia.data import Dataset, synthetic
 from ossia.errors import UsageError
 from ossia.evaluation import Provenance
 from ossia.personalizers.forward_ofa import ForwardOfa, layers_of
-from ossia.studies.chord import read_row
 from ossia.studies.forward_ofa import FINE_TUNED, OWN, study
 from ossia.studies.forward_ofa_conflict import Conflict
 from ossia.studies.forward_ofa_desk import Desk
 from ossia.studies.forward_ofa_variants import VARIANTS, SharedWeights, Static
 from ossia.studies.forward_ofa_verdict import conclude, write_page
+from ossia.studies.judged_rows import read_row
 from ossia.training import BackboneRecipe, train_backbone
 from ossia.training.generator_answers import answered_states, objective
 from ossia.training.generator_recipe import GeneratorRecipe

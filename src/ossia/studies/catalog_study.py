@@ -12,9 +12,10 @@ import msgspec
 
 from ossia.data import Dataset
 from ossia.files import write_whole
-from ossia.studies.catalog import CASES, Room, judge, write_holdings
+from ossia.studies.catalog import judge, write_holdings
 from ossia.studies.catalog_mixed import choose_splits, judge_mixed
 from ossia.studies.catalog_refresh import refreshes
+from ossia.studies.catalog_room import CASES, Room
 
 HOLDINGS, MIXTURES, SPLITS, REFRESHES = "catalog.npz", "mixed.npz", "splits.json", "refreshes.json"
 

@@ -19,9 +19,10 @@ from ossia.evaluation.page import page, section
 from ossia.evaluation.plots import CatalogCurve, plot_catalog
 from ossia.evaluation.table import Family, provenance_lines
 from ossia.files import write_whole
-from ossia.studies.catalog import BY_MEANS, STALE, Holding, read_holdings
+from ossia.studies.catalog import Holding, read_holdings
 from ossia.studies.catalog_mixed import MIXED, Split
 from ossia.studies.catalog_refresh import EVENTS, Refresh
+from ossia.studies.catalog_room import BY_MEANS, STALE
 from ossia.studies.catalog_study import HOLDINGS, MIXTURES, REFRESHES, SPLITS
 
 WHOLE = "float32 table"

@@ -43,6 +43,7 @@ from ossia.studies.chord_desk import Desk, Row
 from ossia.studies.chord_material import Material
 from ossia.studies.chord_point import Point
 from ossia.studies.judged_rows import Done, write_row
+from ossia.studies.runs import names_of
 from ossia.training.frozen import Events, FrozenBase, Judged, fit_temperature
 from ossia.training.run import Run, load_run
 
@@ -72,9 +73,7 @@ def study(
         UsageError: two runs of one name, or a personalizer that is not of this study.
         ArtifactError: a run was trained on other data.
     """
-    names = [run.resolve().name for run in runs]
-    if len(set(names)) != len(names) or not names:
-        raise UsageError(f"study: expected runs in folders of different names, got {', '.join(names) or 'none'}")
+    names = names_of(runs)
     if not personalizers or not set(personalizers) <= set(PERSONALIZERS):
         raise UsageError(f"personalizer: expected {' or '.join(PERSONALIZERS)}, got {', '.join(personalizers) or 'none'}")
     for name, run in zip(names, runs, strict=True):

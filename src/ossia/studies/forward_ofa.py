@@ -34,6 +34,7 @@ from ossia.studies.forward_ofa_conflict import measure_conflict
 from ossia.studies.forward_ofa_desk import Desk, levels_path
 from ossia.studies.forward_ofa_variants import VARIANTS
 from ossia.studies.judged_rows import Done, write_row
+from ossia.studies.runs import names_of
 from ossia.training.frozen import Events, Judged, take_cases
 from ossia.training.generator_recipe import GeneratorRecipe
 
@@ -73,9 +74,7 @@ def study(
             began with, or a study from before controllers were held to levels.
         ArtifactError: a run was trained on other data.
     """
-    names = [run.resolve().name for run in runs]
-    if len(set(names)) != len(names) or not names:
-        raise UsageError(f"study: expected runs in folders of different names, got {', '.join(names) or 'none'}")
+    names = names_of(runs)
     if wrong := [share for share in shares if not 0 <= share <= 1]:
         raise UsageError(f"study: expected shares of 0 … 1, got {wrong[0]:g}")
     if unknown := sorted(set(variants) - set(VARIANTS)):

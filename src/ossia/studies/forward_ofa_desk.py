@@ -16,7 +16,7 @@ from msgspec import Struct
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ossia.adaptation import Base, CostTable
+from ossia.adaptation import CostTable
 from ossia.adaptation.prices import block_latency
 from ossia.data import Dataset
 from ossia.files import write_whole
@@ -25,7 +25,7 @@ from ossia.personalizers.forward_ofa import ForwardOfa
 from ossia.personalizers.levels import Level
 from ossia.service.contenders import draw_cases
 from ossia.studies.forward_ofa_variants import VARIANTS, Static
-from ossia.training import publish
+from ossia.studies.runs import published
 from ossia.training.checkpoint import snapshot, tensor_bytes
 from ossia.training.fit import fit, seeded
 from ossia.training.frozen import EventBatch, Events, FrozenBase, Judged, fit_temperature
@@ -101,7 +101,7 @@ class Desk:
         Raises:
             ArtifactError: the run was trained on other data.
         """
-        base = Base.load(folder / "base") if (folder / "base").exists() else publish(run, data, folder / "base")
+        base = published(run, data, folder)
         frozen = FrozenBase.load(base, (8,), torch.device("cpu"))
         learn, select = (frozen.events(cases) for cases in choose_events(data, recipe))
         frozen = replace(frozen, temperature=fit_temperature(frozen, select))

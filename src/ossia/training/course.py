@@ -22,7 +22,7 @@ from ossia.adaptation import Base
 from ossia.data import Dataset
 from ossia.errors import UsageError
 from ossia.training.checkpoint import optimizer_tensors, restore_optimizer, snapshot
-from ossia.training.fit import Step
+from ossia.training.fit import Loss, Step, fit
 from ossia.training.frozen import Events, FrozenBase
 from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.training.personalizer_checkpoint import PersonalizerEpoch, State, load_state, save_state, training_folder
@@ -70,6 +70,21 @@ class Course(ABC):
         Returns:
             the steps, each taken when it is asked for.
         """
+
+    def fit(self, loss: Loss, optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:
+        """Take an optimizer step per batch of what is learned from, in an order of the epoch's own.
+
+        Args:
+            loss: of the network on a batch.
+            optimizer: of the network's parameters.
+            epoch: its number, from 0.
+
+        Returns:
+            the steps, each taken when it is asked for.
+        """
+        recipe = self.recipe
+        batches = self.learned.batches(recipe.batch, np.random.default_rng((recipe.seed, 2, epoch)))
+        return fit(self.network, loss, batches, optimizer, seed=(recipe.seed, 3, epoch))
 
     @abstractmethod
     def compare(self) -> Choices:

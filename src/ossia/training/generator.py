@@ -25,7 +25,7 @@ from ossia.personalizers import GENERATORS, AbstractGenerator
 from ossia.personalizers.forward_ofa import ForwardOfa
 from ossia.training.course import Choices, Course
 from ossia.training.export import export_onnx
-from ossia.training.fit import Step, fit, seeded
+from ossia.training.fit import Step, seeded
 from ossia.training.frozen import Events, FrozenBase, Judged
 from ossia.training.generator_answers import judge_asked, levels_of, weights_loss
 from ossia.training.generator_recipe import GeneratorRecipe
@@ -87,10 +87,7 @@ class GeneratorCourse(Course):
         Returns:
             the steps, each taken when it is asked for.
         """
-        recipe = self.recipe
-        every = self.learned.batches(recipe.batch, np.random.default_rng((recipe.seed, 2, epoch)))
-        batches = (batch.to(torch.device(recipe.device)) for batch in every)
-        return fit(self.network, weights_loss(self.frozen, recipe, epoch), batches, optimizer, seed=(recipe.seed, 3, epoch))
+        return self.fit(weights_loss(self.frozen, self.recipe, epoch), optimizer, epoch)
 
     def compare(self) -> Choices:
         """Judge own, another user's and the average profile's answers.

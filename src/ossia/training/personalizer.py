@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,7 +36,7 @@ from ossia.personalizers import PERSONALIZERS, AbstractPersonalizer
 from ossia.training.code_choices import compare_choices, constant_importance, own_steps
 from ossia.training.course import Choices, Course, finished, follow
 from ossia.training.export import export_onnx
-from ossia.training.fit import Step, fit, seeded
+from ossia.training.fit import Step, seeded
 from ossia.training.frozen import EventBatch, Events, FrozenBase
 from ossia.training.generator import GeneratorCourse
 from ossia.training.generator_recipe import GeneratorRecipe
@@ -191,9 +190,7 @@ class CodesCourse(Course):
             return learn_sensitivities(
                 self.frozen, self.network, self.learned, self._likelihood, size=size, steps=steps, seed=recipe.seed
             )
-        every = self.learned.batches(recipe.batch, np.random.default_rng((recipe.seed, 2, epoch)))
-        batches = (batch.to(torch.device(recipe.device)) for batch in every)
-        return fit(self.network, codes_loss(self.frozen, recipe), batches, optimizer, seed=(recipe.seed, 3, epoch))
+        return self.fit(codes_loss(self.frozen, recipe), optimizer, epoch)
 
     def _likelihood(self, personalizer: AbstractPersonalizer) -> float:
         """Say how likely the next items are of those that nothing was learned from, with their own widths."""

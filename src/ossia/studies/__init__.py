@@ -1,6 +1,6 @@
 """Experiments that compare: several trainings side by side, on the same data, judged by one protocol.
 
-    race · peer       time to a validation NDCG@10, ours and another library's epochs by turns; the peer has a process of its own
+    race · peer       time to a validation NDCG@10, epochs by turns with another library in a process of its own
     catalog           which rows of the item table a device should hold: quality against bytes and staleness
     chord             personal precision beside all its controls: material, point, desk, rows, verdict
     forward_ofa       a structure and weights of one's own, and each part of it left out; fine-tuning on the device

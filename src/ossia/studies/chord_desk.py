@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ossia.evaluation.controls import another_user, code_entropy, mean_distance, shuffle_codes
-from ossia.evaluation.table import Family
+from ossia.evaluation.results import Family
 from ossia.files import write_whole
 from ossia.personalizers import AbstractPersonalizer, Ridge
 from ossia.studies.chord_material import Material, Observed

@@ -14,7 +14,7 @@ from ossia.data import Dataset
 from ossia.errors import UsageError
 from ossia.evaluation import Comparison, Judgement, Provenance, Row, make_row, repeat_share
 from ossia.evaluation.report import Headline, Report, write_report
-from ossia.evaluation.table import Family
+from ossia.evaluation.results import Family
 from ossia.studies.chord_verdict import compare_judged
 from ossia.studies.forward_ofa import FINE_TUNED, OWN, refuse_older
 from ossia.studies.forward_ofa_conflict import Conflict

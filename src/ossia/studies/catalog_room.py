@@ -23,11 +23,11 @@ from torch import Tensor
 from ossia.adaptation import Base
 from ossia.adaptation.prices import ROW_BYTES, fixed_table
 from ossia.adaptation.tail import Tail
-from ossia.data import Cases, Dataset, Histories
+from ossia.data import Cases, Dataset
 from ossia.personalizers.ridge import Cosines
 from ossia.quantization.grid import fold, plane_bytes
 from ossia.studies.chord_material import Material
-from ossia.training.frozen import Events, FrozenBase, take_cases
+from ossia.training.frozen import Events, FrozenBase, earlier, take_cases
 from ossia.training.product_codes import fit_product_codes, k_means, learn_order
 from ossia.training.ridge_fit import fit_ridge
 from ossia.training.row_prior import choose_beta
@@ -145,20 +145,6 @@ def rows_within(base: Base, share: float) -> int:
     """
     room = share * len(base.table) * row_bytes(base, 8) - fixed_table(base, True)
     return min(len(base.table), max(0, int(room // row_bytes(base, ROW_BITS))))
-
-
-def earlier(cases: Cases, events: int) -> Cases:
-    """Go back some events in every history, but keep its first.
-
-    Args:
-        cases: as they are now.
-        events: how many to forget.
-
-    Returns:
-        the cases, with shorter histories.
-    """
-    shorter = [history[: max(1, len(history) - events)].tolist() for history in cases.histories]
-    return Cases(Histories.from_lists(shorter), cases.targets, cases.users)
 
 
 def _learn_drift(material: Material, beta: float) -> tuple[Cosines, Float[Tensor, "features dim"]]:

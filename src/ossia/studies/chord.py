@@ -9,6 +9,7 @@ For each run (the seeds of the study) and each operating point (an alphabet of w
     global                    one learned allocation: the mean sensitivity, which is the ridge without its personal part
     magnitude                 one allocation by mean |W|
     own … (RECIPE)            this user's widths, by the ridge or by a hypernetwork that learned to say what the ridge says
+    own …, N events old       what the ridge said before the user's last N events: a payload that has aged
     another user's … · average user's …     the same answers for the wrong person, or the mean importance for everybody
     random …                  the user's own widths dealt out anew among channels of one size
     without LEVEL             CHORD without its filter, element or layer level

@@ -6,7 +6,7 @@ it best at this point; a hypernetwork learns to say what that ridge says, and is
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 
 import msgspec
 import numpy as np
@@ -23,12 +23,13 @@ from ossia.personalizers import AbstractPersonalizer, Ridge
 from ossia.studies.chord_material import Material, Observed
 from ossia.studies.chord_point import Point
 from ossia.training.checkpoint import tensor_bytes
-from ossia.training.frozen import Events, FrozenBase, Judged
+from ossia.training.frozen import Events, FrozenBase, Judged, earlier
 from ossia.training.imitation import imitate
 from ossia.training.personalizer import make_personalizer
 from ossia.training.personalizer_recipe import PersonalizerRecipe
 from ossia.training.sensitivities import choose_length, with_length
 
+AGES = (2, 5)
 LESSONS = 600
 CHUNK = 1024
 
@@ -125,7 +126,7 @@ class Desk:
             make: gives its personalizer, when the first row is judged.
 
         Yields:
-            own, another user's, the average user's; of the ridge random ones, too.
+            own, another user's, the average user's; of the ridge random and aged ones, too.
         """
         test, seed = self.material.test, self.material.seed
         personalizer = cache(make)
@@ -154,6 +155,8 @@ class Desk:
         yield Row(f"average user's widths ({recipe})", "control", lambda: self.frozen.judge(test, average()))
         if recipe == "ridge":
             yield Row(f"random widths ({recipe})", "control", lambda: self.frozen.judge(test, random()))
+            for age in AGES:
+                yield Row(f"own widths, {age} events old ({recipe})", "personal", partial(self._judge_aged, personalizer, age))
 
     def hypernetwork(self, without: str = "") -> AbstractPersonalizer:
         """Teach a CHORD what the ridge says, or read what it learned from the same ridge at another point.
@@ -189,6 +192,11 @@ class Desk:
     def _make(self, recipe: PersonalizerRecipe) -> AbstractPersonalizer:
         weights = {name: every[-1] for name, every in self.material.at((2, 8)).weights.items()}
         return make_personalizer(self.frozen.base, recipe, weights)
+
+    def _judge_aged(self, make: Callable[[], AbstractPersonalizer], age: int) -> Judged:
+        """Judge widths that were answered to the profile of some events ago."""
+        asked = self.material.frozen.events(earlier(self.material.test.cases, age))
+        return self.frozen.judge(self.material.test, self._own(make(), asked))
 
     def _cut(self, importance: Float[Tensor, "users channels"]) -> Float[Tensor, "users steps channels"]:
         return self.untrained.cut(importance, self.point.bits)

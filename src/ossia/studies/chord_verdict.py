@@ -17,7 +17,7 @@ from ossia.evaluation import Comparison, Judgement, Provenance, Row, compare, ma
 from ossia.evaluation.report import Headline, Report, write_report
 from ossia.evaluation.results import Family
 from ossia.studies.chord import COMMON, RANDOM_ENCODER
-from ossia.studies.chord_desk import Spread
+from ossia.studies.chord_desk import AGES, Spread
 from ossia.studies.chord_point import Point
 from ossia.studies.judged_rows import read_row
 from ossia.training.frozen import Judged
@@ -26,6 +26,7 @@ RIVALS = (
     "another user's widths ({})",
     "average user's widths ({})",
     "random widths (ridge)",
+    *(f"own widths, {age} events old (ridge)" for age in AGES),
     "global widths",
     "post-training mixed precision",
     "magnitude",
@@ -147,7 +148,10 @@ def _rivals(name: str) -> list[str]:
     """Name what a personal row is held against."""
     recipe = name[name.index("(") + 1 : -1]
     whole, without, _ = recipe.partition(" without ")
-    return [f"own widths ({whole})"] if without else [text.format(recipe) for text in RIVALS]
+    if without:
+        return [f"own widths ({whole})"]
+    fresher = name != f"own widths ({recipe})"
+    return [text.format(recipe) for text in RIVALS if not (fresher and text.startswith("own"))]
 
 
 def _names(folder: Path, point: Point) -> list[str]:

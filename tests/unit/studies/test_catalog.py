@@ -22,9 +22,10 @@ from ossia.studies.catalog import (
 )
 from ossia.studies.catalog_mixed import MIXED, SPLITS, Split, choose_splits, judge_mixed, rows_of
 from ossia.studies.catalog_refresh import Refresh, choose, refreshes
-from ossia.studies.catalog_room import Room, earlier, row_bytes, rows_within
+from ossia.studies.catalog_room import Room, row_bytes, rows_within
 from ossia.studies.catalog_verdict import conclude, write_page
 from ossia.training import BackboneRecipe, train_backbone
+from ossia.training.frozen import earlier
 from ossia.training.product_codes import deal, fit_product_codes, k_means, learn_order
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import ossia.studies.forward_ofa_verdict
     import ossia.studies.widths
 
-ROWS_A_POINT, ROWS_A_RUN = {"ridge": 4, "chord": 6}, 6
-ROWS_A_SHARE = 21
+ROWS_A_POINT, ROWS_A_RUN = {"ridge": 6, "chord": 6}, 6
+ROWS_A_SHARE = 25
 
 RunsOption = Annotated[
     list[Path], typer.Option("--run", metavar="RUN", help="A float32 run of `train` on DATA; repeat it for several seeds.")

@@ -11,6 +11,7 @@ import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +39,7 @@ class Choices(NamedTuple):
     ndcg: float
 
 
+@dataclass(frozen=True, eq=False)
 class Course(ABC):
     """What a personalizer's training does in an epoch.
 

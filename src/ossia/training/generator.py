@@ -26,7 +26,7 @@ from ossia.personalizers.forward_ofa import ForwardOfa
 from ossia.training.course import Choices, Course
 from ossia.training.export import export_onnx
 from ossia.training.fit import Step, seeded
-from ossia.training.frozen import Events, FrozenBase, Judged
+from ossia.training.frozen import Judged
 from ossia.training.generator_answers import judge_asked, levels_of, weights_loss
 from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.training.personalizer_checkpoint import PersonalizerEpoch
@@ -40,21 +40,11 @@ class GeneratorCourse(Course):
 
     Attributes:
         network: the generator.
-        frozen: the base.
-        learned: what to learn from.
-        select: what epochs are chosen on.
         recipe: the resolved settings.
-        data: the log.
-        path: the base's folder.
     """
 
     network: AbstractGenerator
-    frozen: FrozenBase
-    learned: Events
-    select: Events
     recipe: GeneratorRecipe
-    data: Dataset
-    path: Path
 
     @classmethod
     def prepare(

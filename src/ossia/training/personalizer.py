@@ -37,7 +37,7 @@ from ossia.training.code_choices import compare_choices, constant_importance, ow
 from ossia.training.course import Choices, Course, finished, follow
 from ossia.training.export import export_onnx
 from ossia.training.fit import Step, seeded
-from ossia.training.frozen import EventBatch, Events, FrozenBase
+from ossia.training.frozen import EventBatch, FrozenBase
 from ossia.training.generator import GeneratorCourse
 from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.training.losses import full_softmax
@@ -137,21 +137,11 @@ class CodesCourse(Course):
 
     Attributes:
         network: the personalizer.
-        frozen: the base.
-        learned: what to learn from.
-        select: what epochs are chosen on.
         recipe: the resolved settings.
-        data: the log.
-        path: the base's folder.
     """
 
     network: AbstractPersonalizer
-    frozen: FrozenBase
-    learned: Events
-    select: Events
     recipe: PersonalizerRecipe
-    data: Dataset
-    path: Path
 
     @classmethod
     def prepare(

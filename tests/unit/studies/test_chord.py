@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from ossia.cli.study import ROWS_A_POINT, ROWS_A_RUN
 from ossia.data import Dataset, synthetic
 from ossia.errors import UsageError
 from ossia.evaluation import Provenance
@@ -37,7 +38,8 @@ def folder(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
             pass
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ossia.studies.chord_desk.LESSONS", 60)  # how well a hypernetwork imitates is not what is asked here
-        assert len(list(study(data, [folder / "run0", folder / "run1"], [POINT], folder / "out"))) == 42
+        judged = len(list(study(data, [folder / "run0", folder / "run1"], [POINT], folder / "out")))
+        assert judged == 42 == 2 * (ROWS_A_RUN + 3 + sum(ROWS_A_POINT.values()))  # which is what the bar counts to
     return folder
 
 

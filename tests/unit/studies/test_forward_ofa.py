@@ -11,6 +11,7 @@ import torch
 
 from ossia.adaptation import CostTable
 from ossia.adaptation.delta_layout import DeltaLayout
+from ossia.cli.study import ROWS_A_SHARE
 from ossia.data import Dataset, synthetic
 from ossia.errors import UsageError
 from ossia.evaluation import Provenance
@@ -47,7 +48,7 @@ def folder(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for _ in train_backbone(data, recipe, folder / "run"):
         pass
     rows = [(done.point, done.row) for done in study(data, [folder / "run"], SHARES, folder / "out", RECIPE)]
-    assert (len(rows), len(set(rows))) == (2 * 25 + 2, 2 * 15 + 2)  # ten rows also say what their structures cost
+    assert (len(rows), len(set(rows))) == (2 * ROWS_A_SHARE + 2, 2 * 15 + 2)  # ten rows also say what their structures cost
     return folder
 
 

@@ -58,8 +58,23 @@ def export_onnx(network: nn.Module, inputs: Mapping[str, int], output: str) -> b
         )
     assert program is not None, "torch.onnx.export gives a program where dynamo is on and no file is named"
     graph = program.model_proto
+    forget_origin(graph)
     check_twin(network, graph, inputs)
     return bytes(graph.SerializeToString())
+
+
+def forget_origin(graph: "onnx.ModelProto") -> None:
+    """Take out where each node comes from: the exporter writes stack traces, with the paths of whoever publishes.
+
+    Without them, the same network is the same bytes on every machine.
+
+    Args:
+        graph: changed in place.
+    """
+    parts = [graph, graph.graph, *graph.graph.node, *graph.graph.value_info, *graph.graph.input, *graph.graph.output]
+    for part in (*parts, *graph.graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
 
 
 def check_twin(network: nn.Module, graph: "onnx.ModelProto", inputs: Mapping[str, int]) -> None:

@@ -15,6 +15,7 @@ What is wanted most is held, until the bytes are spent:
     popular rows       count_i
     own groups         rows of the k-means groups with the highest mean probability; another user's groups
     product codes      4, 8 or 16 bytes for every row and nothing else; or those under own rows: the coarse tail
+    trained codes      those that the run carries, trained along with it (`ossia.training.coarse`)
     … by k-means       the same bytes, but codewords that have not learned to order rows (`ossia.training.product_codes`)
     whole table        at 8, 4, 2 bits
 
@@ -48,6 +49,7 @@ from ossia.files import write_whole
 from ossia.personalizers.ridge import Cosines
 from ossia.quantization.grid import fold, plane_bytes
 from ossia.studies.chord_material import Material
+from ossia.training import load_run
 from ossia.training.frozen import Events, FrozenBase, remove_seen, take_cases
 from ossia.training.product_codes import fit_product_codes, k_means, learn_order
 from ossia.training.row_prior import choose_beta
@@ -94,7 +96,7 @@ class Room:
         material: the run.
         cases: the test cases that are read.
         beta: weight of log popularity.
-        tails: product codes, by name: of so many bytes a row, and the same by k-means alone.
+        tails: product codes, by name: of so many bytes a row, the same by k-means alone, and those that the run carries.
         groups: the k-means group of each row.
         drift: coefficients of δ, its length included.
         features: of the profile, for δ.
@@ -133,6 +135,8 @@ class Room:
         }
         tails = {f"codes of {parts} bytes": tail for parts, tail in learned.items()}
         tails |= {f"codes of {parts} bytes{BY_MEANS}": tail for parts, tail in means.items()}
+        if (trained := load_run(run).tail) is not None:
+            tails[f"trained codes of {trained.codes.shape[1]} bytes"] = trained
         groups = k_means(frozen.vectors, GROUPS, seed=seed)
         features, drift = _learn_drift(material, beta)
         return cls(material, take_cases(test, chosen), beta, tails, groups, drift, features)

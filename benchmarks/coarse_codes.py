@@ -1,4 +1,4 @@
-"""Are product codes that were trained with the model better than those that were fitted to it? A device's ranking, on test events.
+"""Are product codes that were trained with the model better than those that were fitted to it? On test events.
 
     python benchmarks/coarse_codes.py DATA OUT --run RUN --control CONTROL --trained RUN4 --trained RUN8
 

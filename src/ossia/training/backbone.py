@@ -25,7 +25,7 @@ from torch.optim import Adam, Optimizer
 
 from ossia.adaptation.tail import Tail
 from ossia.backbones import Backbone
-from ossia.data import Cases, Dataset, item_counts, with_validation
+from ossia.data import Cases, Dataset, Histories, item_counts, with_validation
 from ossia.errors import ArtifactError, DataError, UsageError
 from ossia.evaluation import ndcg_at_k
 from ossia.files import sha256_file, write_whole
@@ -173,7 +173,7 @@ class _Material:
     windows: Windows
     validation: Cases
     loss: NextItemLoss | DistilledLoss
-    tail: Tail | None
+    train: Histories
 
 
 def _material(data: Dataset, recipe: BackboneRecipe, side: dict[str, np.ndarray], start: Run | None) -> _Material:
@@ -186,10 +186,7 @@ def _material(data: Dataset, recipe: BackboneRecipe, side: dict[str, np.ndarray]
     counts = torch.from_numpy(item_counts(train, data.items)).to(recipe.device)
     proposal = Proposal.from_counts(counts, recipe.alpha)
     validation = choose_cases(split.validation, recipe.validation_users, recipe.seed)
-    tail = None
-    if recipe.coarse and start:
-        tail = tail_of(start, user_states(start.backbone, train), recipe.coarse.parts)
-    return _Material(data.item_ids, side, start, windows, validation, make_loss(recipe, proposal), tail)
+    return _Material(data.item_ids, side, start, windows, validation, make_loss(recipe, proposal), train)
 
 
 def make_loss(recipe: BackboneRecipe, proposal: Proposal) -> NextItemLoss | DistilledLoss:
@@ -233,7 +230,8 @@ def make_batches(
 def _train(material: _Material, recipe: BackboneRecipe, out: Path, teacher: Run | None, ranks: Ranks) -> Iterator[Epoch]:
     """Run the epochs that are missing; rank 0 writes."""
     keep_freed_memory()
-    model, average = (_begin(material, recipe) for _ in range(2))
+    tail = _fit_tail(material, recipe)
+    model, average = (_begin(material, recipe, tail) for _ in range(2))
     optimizer = make_optimizer(model, recipe)
     best, epochs = _take_up(out, model, average, optimizer, ranks)
     if not finished(epochs, recipe):
@@ -266,7 +264,15 @@ def _validate(average: Backbone, cases: Cases, recipe: BackboneRecipe) -> float:
     return float(np.mean([ndcg_at_k(validation_ranks(each.backbone, cases, each.rows), 10) for each in slices]))
 
 
-def _begin(material: _Material, recipe: BackboneRecipe) -> Backbone:
+def _fit_tail(material: _Material, recipe: BackboneRecipe) -> Tail | None:
+    """Fit the codes that are trained along, if there are any; a training that goes on needs their first spread (`steps_of`)."""
+    start = material.start
+    if recipe.coarse is None or start is None:
+        return None
+    return tail_of(start, user_states(start.backbone, material.train), recipe.coarse.parts)
+
+
+def _begin(material: _Material, recipe: BackboneRecipe, tail: Tail | None) -> Backbone:
     """Make the model as it is before the first step."""
     model = build(recipe, len(material.item_ids))
     if recipe.depth == "drawn":
@@ -278,8 +284,8 @@ def _begin(material: _Material, recipe: BackboneRecipe) -> Backbone:
     if recipe.moving == "items":
         model.requires_grad_(False)
         model.items.requires_grad_(True)
-    if material.tail:
-        attach(model, material.tail)
+    if tail:
+        attach(model, tail)
     return model.to(recipe.device)
 
 

@@ -183,8 +183,9 @@ def tensor_parts(tensors: Mapping[str, Tensor], **metadata: str) -> Iterator[mem
     begin = 0
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
     for name in names:
-        size = tensors[name].numel() * tensors[name].element_size()
-        header[name] = {"dtype": KINDS[tensors[name].dtype], "shape": list(tensors[name].shape), "data_offsets": [begin, begin + size]}
+        tensor = tensors[name]
+        size = tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": KINDS[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, begin + size]}
         begin += size
     text = msgspec.json.encode(header)
     text += b" " * (-len(text) % 8)

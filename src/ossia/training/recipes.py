@@ -83,7 +83,7 @@ class Coarse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     parts: Size = 4
-    weight: Annotated[float, Meta(gt=0, le=100)] = 1.0
+    weight: Annotated[float, Meta(gt=0, le=100)] = 3.0
     lr: Annotated[float, Meta(ge=0, le=1)] = 3e-3
 
 

@@ -1,4 +1,4 @@
-"""Product codes that are trained along: they begin as they were fitted, move with the model, and go into the base as they are."""
+"""Product codes that are trained along begin as they were fitted, move with the model, and go into the base as they are."""
 
 from collections.abc import Iterator
 from copy import deepcopy

@@ -4,9 +4,9 @@
     coarse(i) = (c_1[a_i1], …, c_m[a_im]) Rᵀ,     s · coarse(i) = (s R) · (c_1[a_i1], …, c_m[a_im])
 
 A run that is trained has a coarse tail (`ossia.adaptation.tail`) fitted to its table (`product_codes.py`): the table is what
-it is, and codewords have to follow. Here a training goes on from such a run with its tail: a state is asked for the next item twice, of the table's rows
-and of coarse ones, with the same draws, and so learns to be read by both. What a device is judged by is both as well, so an
-epoch is as good as the mean of the two.
+it is, and codewords have to follow. Here a training goes on from such a run with its tail: a state is asked for the next item
+twice, of the table's rows and of coarse ones, with the same draws, and so learns to be read by both. What a device is judged
+by is both as well, so an epoch is as good as the mean of the two.
 
 Codes are where k-means put them. A row whose vector moves away keeps its codewords, as it does on a device.
 """

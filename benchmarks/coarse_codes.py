@@ -30,7 +30,6 @@ from ossia.studies.catalog import (
     CHUNK,
     STALE,
     Holding,
-    earlier,
     ranks_of,
     read_holdings,
     row_bytes,
@@ -38,7 +37,7 @@ from ossia.studies.catalog import (
     write_holdings,
 )
 from ossia.training import Run, load_run, publish
-from ossia.training.frozen import Events, FrozenBase, remove_seen, take_cases
+from ossia.training.frozen import Events, FrozenBase, earlier, remove_seen, take_cases
 from ossia.training.product_codes import fit_product_codes
 from ossia.training.publish import tail_of, user_states
 from ossia.training.row_prior import choose_beta

@@ -43,14 +43,14 @@ from torch import Tensor
 from ossia.adaptation import Base
 from ossia.adaptation.prices import ROW_BYTES, fixed_table
 from ossia.adaptation.tail import Tail
-from ossia.data import Cases, Dataset, Histories
+from ossia.data import Cases, Dataset
 from ossia.evaluation.controls import another_user
 from ossia.files import write_whole
 from ossia.personalizers.ridge import Cosines
 from ossia.quantization.grid import fold, plane_bytes
 from ossia.studies.chord_material import Material
 from ossia.training import load_run
-from ossia.training.frozen import Events, FrozenBase, remove_seen, take_cases
+from ossia.training.frozen import Events, FrozenBase, earlier, remove_seen, take_cases
 from ossia.training.product_codes import fit_product_codes, k_means, learn_order
 from ossia.training.row_prior import choose_beta
 from ossia.training.sensitivities import fit_ridge
@@ -284,20 +284,6 @@ def _share(room: Room, count: int, tail: str) -> float:
     coarse = room.tails[tail].nbytes if tail else 0
     held = count * row_bytes(base, ROW_BITS) + coarse + fixed_table(base, True)
     return held / (len(base.table) * row_bytes(base, 8))
-
-
-def earlier(cases: Cases, events: int) -> Cases:
-    """Go back some events in every history, but keep its first.
-
-    Args:
-        cases: as they are now.
-        events: how many to forget.
-
-    Returns:
-        the cases, with shorter histories.
-    """
-    shorter = [history[: max(1, len(history) - events)].tolist() for history in cases.histories]
-    return Cases(Histories.from_lists(shorter), cases.targets, cases.users)
 
 
 def _learn_drift(material: Material, beta: float) -> tuple[Cosines, Float[Tensor, "features dim"]]:

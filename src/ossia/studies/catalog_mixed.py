@@ -22,8 +22,8 @@ from ossia.adaptation import Base
 from ossia.adaptation.prices import fixed_table
 from ossia.data import Cases
 from ossia.evaluation.metrics import gains_at_k
-from ossia.studies.catalog import CHUNK, SHARES, STALE, Holding, Room, earlier, row_bytes
-from ossia.training.frozen import remove_seen, take_cases
+from ossia.studies.catalog import CHUNK, SHARES, STALE, Holding, Room, row_bytes
+from ossia.training.frozen import earlier, remove_seen, take_cases
 
 MIXED = "own rows, mixed widths"
 BITS = (8, 4, 2)

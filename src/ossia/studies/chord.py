@@ -9,6 +9,7 @@ For each run (the seeds of the study) and each operating point (an alphabet of w
     global                    one learned allocation: the mean sensitivity, which is the ridge without its personal part
     magnitude                 one allocation by mean |W|
     own … (RECIPE)            this user's widths, by the ridge or by a hypernetwork that learned to say what the ridge says
+    own …, N events old       what the ridge said before the user's last N events: a payload that has aged
     another user's … · average user's …     the same answers for the wrong person, or the mean importance for everybody
     random …                  the user's own widths dealt out anew among channels of one size
     without LEVEL             CHORD without its filter, element or layer level
@@ -51,7 +52,7 @@ from ossia.quantization.grid import slice_bits, slice_scale
 from ossia.studies.chord_material import Material, Observed
 from ossia.studies.chord_point import Point
 from ossia.training.checkpoint import tensor_bytes
-from ossia.training.frozen import Events, FrozenBase, Judged, fit_temperature
+from ossia.training.frozen import Events, FrozenBase, Judged, earlier, fit_temperature
 from ossia.training.personalizer import make_personalizer
 from ossia.training.personalizer_recipe import PersonalizerRecipe
 from ossia.training.run import Run, load_run
@@ -62,6 +63,7 @@ LEVELS = ("filter", "element", "layer")
 UNIFORM = (8, 4, 3, 2)
 COMMON = "same-for-every-point"
 RANDOM_ENCODER = "float32, random encoder"
+AGES = (2, 5)
 LESSONS = 600
 CHUNK = 1024
 
@@ -299,6 +301,8 @@ class _Desk:
         yield Row(f"average user's widths ({recipe})", "control", lambda: self.frozen.judge(test, average()))
         if recipe == "ridge":
             yield Row(f"random widths ({recipe})", "control", lambda: self.frozen.judge(test, random()))
+            for age in AGES:
+                yield Row(f"own widths, {age} events old ({recipe})", "personal", partial(self._judge_aged, personalizer, age))
 
     def hypernetwork(self, without: str = "") -> AbstractPersonalizer:
         """Teach a CHORD what the ridge says, or read what it learned from the same ridge at another point."""
@@ -320,6 +324,11 @@ class _Desk:
     def _make(self, recipe: PersonalizerRecipe) -> AbstractPersonalizer:
         weights = {name: every[-1] for name, every in self.material.at((2, 8)).weights.items()}
         return make_personalizer(self.frozen.base, recipe, weights)
+
+    def _judge_aged(self, make: Callable[[], AbstractPersonalizer], age: int) -> Judged:
+        """Judge widths that were answered to the profile of some events ago."""
+        asked = self.material.frozen.events(earlier(self.material.test.cases, age))
+        return self.frozen.judge(self.material.test, self._own(make(), asked))
 
     def _cut(self, importance: Float[Tensor, "users channels"]) -> Float[Tensor, "users steps channels"]:
         return self.untrained.cut(importance, self.point.bits)

@@ -16,7 +16,7 @@ from ossia.errors import UsageError
 from ossia.evaluation import Comparison, Judgement, Provenance, Row, compare, make_row, paired_bootstrap, repeat_share
 from ossia.evaluation.report import Headline, Report, write_report
 from ossia.evaluation.table import Family
-from ossia.studies.chord import COMMON, RANDOM_ENCODER, Spread, read_row
+from ossia.studies.chord import AGES, COMMON, RANDOM_ENCODER, Spread, read_row
 from ossia.studies.chord_point import Point
 from ossia.training.frozen import Judged
 
@@ -24,6 +24,7 @@ RIVALS = (
     "another user's widths ({})",
     "average user's widths ({})",
     "random widths (ridge)",
+    *(f"own widths, {age} events old (ridge)" for age in AGES),
     "global widths",
     "post-training mixed precision",
     "magnitude",
@@ -145,7 +146,10 @@ def _rivals(name: str) -> list[str]:
     """Name what a personal row is held against."""
     recipe = name[name.index("(") + 1 : -1]
     whole, without, _ = recipe.partition(" without ")
-    return [f"own widths ({whole})"] if without else [text.format(recipe) for text in RIVALS]
+    if without:
+        return [f"own widths ({whole})"]
+    fresher = name != f"own widths ({recipe})"
+    return [text.format(recipe) for text in RIVALS if not (fresher and text.startswith("own"))]
 
 
 def _names(folder: Path, point: Point) -> list[str]:

@@ -6,6 +6,7 @@ For each run (the seeds of the study) and each share of the blocks' cost that a 
     lookup table                   the base itself; of all structures that fit the budget the likeliest on validation
     own payload                    Forward-OFA
     another user's … · average user's payload      the same answers for the wrong person, or for the mean profile
+    own payload, N events old      what Forward-OFA answered before the user's last N events
     lookup table, own weights      the table's structure, weights generated for it
     controller at every budget     Forward-OFA, its controller not held to levels (`personalizers/levels.py`)
     without …, …                   Forward-OFA without one of its parts, trained alike (`forward_ofa_variants.py`)
@@ -34,9 +35,10 @@ from ossia.studies.fine_tuning import fine_tune
 from ossia.studies.forward_ofa_conflict import measure_conflict
 from ossia.studies.forward_ofa_desk import Desk
 from ossia.studies.forward_ofa_variants import VARIANTS
-from ossia.training.frozen import Events, Judged, take_cases
+from ossia.training.frozen import Events, Judged, earlier, take_cases
 from ossia.training.generator_recipe import GeneratorRecipe
 
+AGES = (2, 5)
 FINE_TUNED = "fine-tuned on the device"
 FINE_TUNED_USERS = 1_000
 
@@ -112,6 +114,8 @@ def _rows(desk: Desk, shares: Sequence[float], variants: Sequence[str]) -> Itera
             if name == "own payload":
                 yield place / "another user's payload.npz", partial(_judge, desk, name, share, whose="another")
                 yield place / "average user's payload.npz", partial(_judge, desk, name, share, whose="average")
+                for age in AGES:
+                    yield place / f"own payload, {age} events old.npz", partial(_judge, desk, name, share, age=age)
                 yield place / "lookup table, own weights.npz", partial(_judge_table, desk, name, share)
                 yield place / "controller at every budget.npz", partial(_judge, desk, name, share, held=False)
                 yield place / "controller at every budget.json", partial(_write_spent, desk, name, share, held=False)
@@ -121,11 +125,19 @@ def _rows(desk: Desk, shares: Sequence[float], variants: Sequence[str]) -> Itera
 
 
 def _judge(
-    desk: Desk, name: str, share: float, path: Path, *, trained: bool = True, held: bool = True, whose: str = "own"
+    desk: Desk,
+    name: str,
+    share: float,
+    path: Path,
+    *,
+    trained: bool = True,
+    held: bool = True,
+    whose: str = "own",
+    age: int = 0,
 ) -> None:
     """Judge a variant; untrained, it is the base with that variant's structure."""
     network = desk.trained(name, held=held) if trained else desk.make(name)
-    own = desk.test.profiles
+    own = desk.frozen.events(earlier(desk.test.cases, age)).profiles if age else desk.test.profiles
     asked = {
         "own": lambda: own,
         "another": lambda: own[another_user(len(own), seed=desk.recipe.seed)],

@@ -325,6 +325,20 @@ def take_cases(cases: Cases, rows: Int64[np.ndarray, " chosen"]) -> Cases:
     return Cases(Histories.from_lists(histories), cases.targets[rows], cases.users[rows])
 
 
+def earlier(cases: Cases, events: int) -> Cases:
+    """Go back some events in every history, but keep its first.
+
+    Args:
+        cases: as they are now.
+        events: how many to forget.
+
+    Returns:
+        the cases, with shorter histories.
+    """
+    shorter = [history[: max(1, len(history) - events)].tolist() for history in cases.histories]
+    return Cases(Histories.from_lists(shorter), cases.targets, cases.users)
+
+
 def _of_targets(values: Float[Tensor, "users items"], targets: Int[Tensor, " users"]) -> Float[Tensor, " users"]:
     """Pick each user's target."""
     return values.gather(1, targets[:, None])[:, 0]

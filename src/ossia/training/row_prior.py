@@ -22,9 +22,9 @@ from torch import Tensor
 
 from ossia.adaptation import Base
 from ossia.adaptation.prices import fixed_table, row_prices, tail_bytes
-from ossia.data import Cases, Histories
+from ossia.data import Cases
 from ossia.evaluation import ndcg_at_k
-from ossia.training.frozen import FrozenBase, remove_seen, take_cases
+from ossia.training.frozen import FrozenBase, earlier, remove_seen, take_cases
 from ossia.types import WIDTHS
 
 BETAS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0)
@@ -71,7 +71,7 @@ def choose_beta(frozen: FrozenBase, cases: Cases, *, seed: int) -> RowPrior:
         the best β; of equal ones the smallest.
     """
     cases = take_cases(cases, np.random.default_rng(seed).permutation(len(cases))[:MOST_CASES])
-    now, then = frozen.events(cases), frozen.events(_earlier(cases))
+    now, then = frozen.events(cases), frozen.events(earlier(cases, STALE_EVENTS))
     prior = torch.from_numpy(np.log1p(frozen.base.table.counts)).to(frozen.vectors)
     held_rows = rows_within(frozen.base, TABLE_SHARE)
     ranks: dict[float, list[Tensor]] = {beta: [] for beta in BETAS}
@@ -96,12 +96,6 @@ def _coarse(base: Base, states: Float[Tensor, "users dim"]) -> Float[Tensor, "us
     if tail is None:
         return states.new_full((len(states), len(base.table)), -torch.inf)
     return torch.from_numpy(tail.scores_of_all(states.cpu().numpy())).to(states)
-
-
-def _earlier(cases: Cases) -> Cases:
-    """Go back two events in every history, but keep its first."""
-    shorter = [history[: max(1, len(history) - STALE_EVENTS)].tolist() for history in cases.histories]
-    return Cases(Histories.from_lists(shorter), cases.targets, cases.users)
 
 
 def _highest(z: Float[Tensor, "users items"], count: int) -> Bool[Tensor, "users items"]:

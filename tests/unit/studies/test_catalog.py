@@ -16,7 +16,6 @@ from ossia.studies.catalog import (
     SHARES,
     Holding,
     Room,
-    earlier,
     judge,
     ranks_of,
     read_holdings,
@@ -28,6 +27,7 @@ from ossia.studies.catalog_mixed import MIXED, SPLITS, Split, choose_splits, jud
 from ossia.studies.catalog_refresh import Refresh, choose, refreshes
 from ossia.studies.catalog_verdict import conclude, write_page
 from ossia.training import BackboneRecipe, train_backbone
+from ossia.training.frozen import earlier
 from ossia.training.product_codes import deal, fit_product_codes, k_means, learn_order
 
 

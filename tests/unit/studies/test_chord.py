@@ -18,6 +18,7 @@ from ossia.training import BackboneRecipe, load_run, train_backbone
 
 POINT = Point((2, 8), 4.0)
 OWN, ANOTHER = "own widths (ridge)", "another user's widths (ridge)"
+AGED = "own widths, {} events old (ridge)"
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def folder(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
             pass
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ossia.studies.chord.LESSONS", 60)  # how well a hypernetwork imitates is not what is asked here
-        assert len(list(study(data, [folder / "run0", folder / "run1"], [POINT], folder / "out"))) == 38
+        assert len(list(study(data, [folder / "run0", folder / "run1"], [POINT], folder / "out"))) == 42
     return folder
 
 
@@ -88,6 +89,16 @@ def test_nothing_is_personal_where_users_are_random(verdict: Verdict) -> None:
     assert gap.log_likelihood.mean < 0.02
 
 
+def test_a_payload_ages(folder: Path, verdict: Verdict) -> None:
+    rows = folder / "out" / "run0" / "rows" / str(POINT)
+    fresh, two, five = (read_row(rows / f"{name}.npz").log_likelihood for name in (OWN, AGED.format(2), AGED.format(5)))
+    assert 0 < (two != fresh).mean() <= (five != fresh).mean() or (fresh == five).all()
+    held = {name: {each.versus for each in verdict.comparisons if each.name == name} for name in (OWN, AGED.format(5))}
+    assert {AGED.format(2), AGED.format(5), ANOTHER} <= held[OWN]
+    assert ANOTHER in held[AGED.format(5)]
+    assert not {OWN, AGED.format(2), AGED.format(5)} & held[AGED.format(5)]
+
+
 def test_a_level_is_held_against_the_whole(verdict: Verdict) -> None:
     rivals = {each.versus for each in verdict.comparisons if "without element level" in each.name}
     assert rivals == {"own widths (chord)"}
@@ -111,7 +122,7 @@ def test_activations_of_8_bits_change_little_and_of_2_bits_much_and_the_ridge_is
 ) -> None:
     points = [Point((2, 8), 4.0, bits) for bits in (8, 2)]
     done = list(study(data, [folder / "run0"], points, folder / "out", ["ridge"]))
-    assert len(done) == 2 * 8
+    assert len(done) == 2 * 10
     assert not [each for each in done if "chord" in each.row]
     places = [folder / "out" / "run0" / "rows" / str(point) for point in (POINT, *points)]
     plain, fine, coarse = (read_row(place / f"{OWN}.npz").log_likelihood for place in places)

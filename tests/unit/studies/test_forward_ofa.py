@@ -21,6 +21,7 @@ from ossia.studies.forward_ofa_desk import Desk
 from ossia.studies.forward_ofa_variants import VARIANTS, SharedWeights, Static
 from ossia.studies.forward_ofa_verdict import OWN, conclude, write_page
 from ossia.training import BackboneRecipe, train_backbone
+from ossia.training.frozen import earlier
 from ossia.training.generator import answered_states, objective
 from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.training.structures import FEW, try_structures
@@ -45,7 +46,7 @@ def folder(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for _ in train_backbone(data, recipe, folder / "run"):
         pass
     rows = [(done.point, done.row) for done in study(data, [folder / "run"], SHARES, folder / "out", RECIPE)]
-    assert (len(rows), len(set(rows))) == (2 * 23 + 2, 2 * 13 + 2)  # ten rows also say what their structures cost
+    assert (len(rows), len(set(rows))) == (2 * 25 + 2, 2 * 15 + 2)  # ten rows also say what their structures cost
     return folder
 
 
@@ -157,13 +158,22 @@ def test_fine_tuning_moves_its_users_and_nobody_else(folder: Path) -> None:
 def test_the_verdict_pools_and_the_page_stands(data: Dataset, folder: Path, tmp_path: Path) -> None:
     verdict = conclude(data, folder / "out", ["run"], 0.5)
     others = {"uniform depth", "lookup table", "lookup table, own weights", "another user's payload", "average user's payload"}
-    others.add("controller at every budget")
+    others |= {"controller at every budget", "own payload, 2 events old", "own payload, 5 events old"}
     assert {row.name for row in verdict.rows} == {*VARIANTS, *others}
     assert {each.name for each in verdict.comparisons} == {OWN}
     assert verdict.spent.keys() == {*VARIANTS, "uniform depth", "lookup table", "controller at every budget"}
     assert all(spent.share <= 0.5 + 1e-6 for spent in verdict.spent.values())
     write_page(tmp_path / "page.html", verdict, "toy", Provenance("test", (0,), "", {}, "", "", ""))
     assert "another user&#x27;s payload" in (tmp_path / "page.html").read_text("utf-8")
+
+
+def test_an_older_payload_is_the_answer_to_the_profile_of_then(data: Dataset, folder: Path) -> None:
+    desk = Desk.prepare(data, folder / "run", folder / "out" / "run", RECIPE.resolve())
+    asked = desk.frozen.events(earlier(desk.test.cases, 5)).profiles
+    aged = desk.judge(desk.trained(OWN), desk.test, asked, share=0.5).log_likelihood
+    rows = folder / "out" / "run" / "rows" / "0.5"
+    assert np.array_equal(read_row(rows / f"{OWN}, 5 events old.npz").log_likelihood, aged)
+    assert not np.array_equal(read_row(rows / f"{OWN}.npz").log_likelihood, aged)
 
 
 def test_conflict_is_measured_for_each_layer_with_and_without_a_mapper(folder: Path) -> None:

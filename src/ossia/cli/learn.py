@@ -107,6 +107,8 @@ def train(
 
     Example: ossia train data --start run --epochs 8 --set widths.draw=search --out nested
 
+    Example: ossia train data --start run --epochs 4 --set lr=.001 --set coarse.parts=4 --out coarse
+
     Example: ossia train data --refit run --out final
 
     Example: ossia train data --base base --personalizer chord --out base
@@ -153,7 +155,8 @@ def publish(
 ) -> None:
     """Put a trained backbone on the nested grid, and its item vectors into a table: a base, frozen from here on.
 
-    With a tail, a device that holds a part of the table's rows ranks the others too, coarsely.
+    With a tail, a device that holds a part of the table's rows ranks the others too, coarsely. A run that was trained with
+    product codes (coarse.parts) has its own.
 
     Example: ossia publish run --out base
 

@@ -15,6 +15,7 @@ What is wanted most is held, until the bytes are spent:
     popular rows       count_i
     own groups         rows of the k-means groups with the highest mean probability; another user's groups
     product codes      4, 8 or 16 bytes for every row and nothing else; or those under own rows: the coarse tail
+    trained codes      those that the run carries, trained along with it (`ossia.training.coarse`)
     … by k-means       the same bytes, but codewords that have not learned to order rows (`ossia.training.product_codes`)
     whole table        at 8, 4, 2 bits
 

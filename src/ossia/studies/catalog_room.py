@@ -1,7 +1,7 @@
 """One run in the study of the personal catalog: what its holdings are made of, and what a row costs. No test event has a say.
 
     β           weight of log popularity, as `row_prior` chooses it
-    tails       product codes of 4, 8 or 16 bytes a row, that have learned to order rows, and the same by k-means alone
+    tails       product codes of 4, 8 or 16 bytes a row, that have learned to order rows, and the same by k-means alone; those that the run carries, if any
     groups      of rows, by k-means
     δ           where a profile should move for the items that come later
 
@@ -27,6 +27,7 @@ from ossia.data import Cases, Dataset
 from ossia.personalizers.ridge import Cosines
 from ossia.quantization.grid import fold, plane_bytes
 from ossia.studies.chord_material import Material
+from ossia.training import load_run
 from ossia.training.frozen import Events, FrozenBase, earlier, take_cases
 from ossia.training.product_codes import fit_product_codes, k_means, learn_order
 from ossia.training.ridge_fit import fit_ridge
@@ -54,7 +55,7 @@ class Room:
         material: the run.
         cases: the test cases that are read.
         beta: weight of log popularity.
-        tails: product codes, by name: of so many bytes a row, and the same by k-means alone.
+        tails: product codes, by name: of so many bytes a row, the same by k-means alone, and those that the run carries.
         groups: the k-means group of each row.
         drift: coefficients of δ, its length included.
         features: of the profile, for δ.
@@ -93,6 +94,8 @@ class Room:
         }
         tails = {f"codes of {parts} bytes": tail for parts, tail in learned.items()}
         tails |= {f"codes of {parts} bytes{BY_MEANS}": tail for parts, tail in means.items()}
+        if (trained := load_run(run).tail) is not None:
+            tails[f"trained codes of {trained.codes.shape[1]} bytes"] = trained
         groups = k_means(frozen.vectors, GROUPS, seed=seed)
         features, drift = _learn_drift(material, beta)
         return cls(material, take_cases(test, chosen), beta, tails, groups, drift, features)

@@ -23,8 +23,9 @@ import torch
 from torch import nn
 from torch.optim import Adam, Optimizer
 
+from ossia.adaptation.tail import Tail
 from ossia.backbones import Backbone
-from ossia.data import Cases, Dataset, item_counts, with_validation
+from ossia.data import Cases, Dataset, Histories, item_counts, with_validation
 from ossia.errors import ArtifactError, DataError, UsageError
 from ossia.evaluation import ndcg_at_k
 from ossia.files import sha256_file, write_whole
@@ -40,11 +41,13 @@ from ossia.training.checkpoint import (
     snapshot,
     tensor_bytes,
 )
+from ossia.training.coarse import attach, every_row, steps_of, with_coarse
 from ossia.training.depth import at_drawn_depth, close_branches
 from ossia.training.distill import DistilledLoss, distilled_loss
 from ossia.training.fit import Loss, Step, fit
 from ossia.training.losses import NextItemLoss, Proposal, next_item_loss
 from ossia.training.memory import keep_freed_memory
+from ossia.training.publish import tail_of, user_states
 from ossia.training.ranks import Ranks, add_gradients, join_ranks, parts, weighted
 from ossia.training.recipes import BackboneRecipe
 from ossia.training.rows import RowAdam, RowMean
@@ -112,6 +115,8 @@ def train_backbone(
         raise UsageError(
             "torchrun: expected widths.draw step or channel for several processes, whose losses differ, got search"
         )
+    if ranks.size > 1 and resolved.coarse:
+        raise UsageError("torchrun: expected one process for coarse, got several")
     if ranks.first:
         open_run(out, data, resolved, resume=resume)
     ranks.wait()
@@ -168,6 +173,7 @@ class _Material:
     windows: Windows
     validation: Cases
     loss: NextItemLoss | DistilledLoss
+    train: Histories
 
 
 def _material(data: Dataset, recipe: BackboneRecipe, side: dict[str, np.ndarray], start: Run | None) -> _Material:
@@ -180,11 +186,11 @@ def _material(data: Dataset, recipe: BackboneRecipe, side: dict[str, np.ndarray]
     counts = torch.from_numpy(item_counts(train, data.items)).to(recipe.device)
     proposal = Proposal.from_counts(counts, recipe.alpha)
     validation = choose_cases(split.validation, recipe.validation_users, recipe.seed)
-    return _Material(data.item_ids, side, start, windows, validation, make_loss(recipe, proposal))
+    return _Material(data.item_ids, side, start, windows, validation, make_loss(recipe, proposal), train)
 
 
 def make_loss(recipe: BackboneRecipe, proposal: Proposal) -> NextItemLoss | DistilledLoss:
-    """Make what a recipe minimizes: the next item's loss, or that and a teacher's.
+    """Make what a recipe minimizes: the next item's loss, or that and a teacher's, or that over coarse rows as well.
 
     Args:
         recipe: the resolved settings.
@@ -195,7 +201,8 @@ def make_loss(recipe: BackboneRecipe, proposal: Proposal) -> NextItemLoss | Dist
     """
     assert recipe.loss != "auto", "the recipe is resolved before anything is built from it"
     if recipe.distillation is None:
-        return next_item_loss(recipe.loss, proposal=proposal, negatives=recipe.negatives, calibration=recipe.calibration)
+        loss = next_item_loss(recipe.loss, proposal=proposal, negatives=recipe.negatives, calibration=recipe.calibration)
+        return with_coarse(loss, recipe.coarse.weight) if recipe.coarse else loss
     assert recipe.loss in ("full_softmax", "sampled_softmax"), "resolve refuses others"
     return distilled_loss(recipe.distillation, recipe.loss, proposal=proposal, negatives=recipe.negatives)
 
@@ -223,7 +230,8 @@ def make_batches(
 def _train(material: _Material, recipe: BackboneRecipe, out: Path, teacher: Run | None, ranks: Ranks) -> Iterator[Epoch]:
     """Run the epochs that are missing; rank 0 writes."""
     keep_freed_memory()
-    model, average = (_begin(material, recipe) for _ in range(2))
+    tail = _fit_tail(material, recipe)
+    model, average = (_begin(material, recipe, tail) for _ in range(2))
     optimizer = make_optimizer(model, recipe)
     best, epochs = _take_up(out, model, average, optimizer, ranks)
     if not finished(epochs, recipe):
@@ -246,14 +254,25 @@ def _train(material: _Material, recipe: BackboneRecipe, out: Path, teacher: Run 
 
 
 def _validate(average: Backbone, cases: Cases, recipe: BackboneRecipe) -> float:
-    """Judge what will be used: the weights as they are, or the mean over the widths that are trained."""
+    """Judge what will be used: the weights as they are, or the mean over the widths, or table and tail, that are trained."""
+    if recipe.coarse:
+        tables = (average.items.weight, every_row(average))
+        return float(np.mean([ndcg_at_k(validation_ranks(average, cases, rows), 10) for rows in tables]))
     if recipe.widths is None:
         return ndcg_at_k(validation_ranks(average, cases), 10)
     slices = (at_one_width(average, bits, recipe.widths.scales) for bits in recipe.widths.alphabet)
     return float(np.mean([ndcg_at_k(validation_ranks(each.backbone, cases, each.rows), 10) for each in slices]))
 
 
-def _begin(material: _Material, recipe: BackboneRecipe) -> Backbone:
+def _fit_tail(material: _Material, recipe: BackboneRecipe) -> Tail | None:
+    """Fit the codes that are trained along, if there are any; a training that goes on needs their first spread (`steps_of`)."""
+    start = material.start
+    if recipe.coarse is None or start is None:
+        return None
+    return tail_of(start, user_states(start.backbone, material.train), recipe.coarse.parts)
+
+
+def _begin(material: _Material, recipe: BackboneRecipe, tail: Tail | None) -> Backbone:
     """Make the model as it is before the first step."""
     model = build(recipe, len(material.item_ids))
     if recipe.depth == "drawn":
@@ -265,6 +284,8 @@ def _begin(material: _Material, recipe: BackboneRecipe) -> Backbone:
     if recipe.moving == "items":
         model.requires_grad_(False)
         model.items.requires_grad_(True)
+    if tail:
+        attach(model, tail)
     return model.to(recipe.device)
 
 
@@ -294,8 +315,8 @@ def make_optimizer(model: Backbone, recipe: BackboneRecipe) -> Optimizer:
     """
     if recipe.item_optimizer == "rows":
         model.items.sparse = True  # the gradient names its rows
-        return RowAdam(model.parameters(), lr=recipe.lr, fused=True)
-    return Adam(model.parameters(), lr=recipe.lr, fused=True)
+    kind = RowAdam if recipe.item_optimizer == "rows" else Adam
+    return kind(steps_of(model, recipe.coarse.lr) if recipe.coarse else model.parameters(), lr=recipe.lr, fused=True)
 
 
 def train_epoch(

@@ -27,6 +27,8 @@ from ossia.files import write_parts
 
 FORMAT = "ossia-checkpoint-1"
 GROUPS = ("model", "average", "best", "optimizer")
+KINDS = {torch.float32: "F32", torch.uint8: "U8"}
+"""What a training's tensors are, and what safetensors calls it."""
 
 
 class Epoch(Struct, frozen=True, forbid_unknown_fields=True):
@@ -171,18 +173,19 @@ def tensor_parts(tensors: Mapping[str, Tensor], **metadata: str) -> Iterator[mem
     """Serialize tensors as `tensor_bytes` does, one after the other: a large table is never held twice.
 
     Args:
-        tensors: by name, on any device; float32.
+        tensors: by name, on any device; of `KINDS`.
         metadata: texts for the file's header.
 
     Yields:
         the file, in parts: eight bytes of the header's length, the header, each tensor.
     """
-    names, begin = sorted(tensors), 0
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # the widest first, as safetensors does
+    begin = 0
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
     for name in names:
-        size = tensors[name].numel() * tensors[name].element_size()
-        assert tensors[name].dtype == torch.float32, f"{name}: {tensors[name].dtype} would need another order"
-        header[name] = {"dtype": "F32", "shape": list(tensors[name].shape), "data_offsets": [begin, begin + size]}
+        tensor = tensors[name]
+        size = tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": KINDS[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, begin + size]}
         begin += size
     text = msgspec.json.encode(header)
     text += b" " * (-len(text) % 8)

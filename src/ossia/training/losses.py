@@ -46,6 +46,18 @@ def as_they_are(rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
     return rows
 
 
+class Beside(NamedTuple):
+    """Other rows that the same states score beside the table's own (`coarse.py`).
+
+    Attributes:
+        weight: how much their loss counts; that of the table's rows counts 1.
+        rows: what stands for some items.
+    """
+
+    weight: float
+    rows: Callable[[Tensor], Tensor]
+
+
 class Reading(NamedTuple):
     """How a loss reads a backbone: as it is, or with weights that are rounded (`widths.py`) or branches skipped (`depth.py`).
 
@@ -54,11 +66,32 @@ class Reading(NamedTuple):
         rows: what stands for the item rows that are scored. Rows of the history are read as they are: a device holds them at
             8 bits.
         gate: what a branch adds, or hands on.
+        beside: other rows that are scored as well, if there are any.
     """
 
     slot: SlotJoint = plain
     rows: Callable[[Tensor], Tensor] = as_they_are
     gate: GateJoint = keep
+    beside: Beside | None = None
+
+    def compare(
+        self,
+        loss: Callable[[Tensor], Tensor],
+        rows: Float[Tensor, "items dim"],
+        items: Int[Tensor, " items"],
+    ) -> Float[Tensor, ""]:
+        """Compute the loss over rows as they are read, and over those beside them.
+
+        Args:
+            loss: over the rows that it is given.
+            rows: of the item table.
+            items: which they are.
+
+        Returns:
+            the loss.
+        """
+        value = loss(self.rows(rows))
+        return value if self.beside is None else value + self.beside.weight * loss(self.beside.rows(items))
 
 
 AS_TRAINED = Reading()
@@ -280,23 +313,29 @@ def next_item_loss(
 
     def full(backbone: Backbone, batch: Batch, generator: torch.Generator, reading: Reading = AS_TRAINED) -> Tensor:  # noqa: ARG001
         real, vectors = batch.inputs != ABSENT, backbone.items(batch.inputs.clamp_min(0))
-        states = backbone.encode(vectors, batch.positions, batch.pieces, slot=reading.slot, gate=reading.gate)
-        return full_softmax(states[real], batch.targets[real], reading.rows(backbone.items.weight))
+        states = backbone.encode(vectors, batch.positions, batch.pieces, slot=reading.slot, gate=reading.gate)[real]
+        targets, table = batch.targets[real], backbone.items.weight
+        every = torch.arange(len(table), device=table.device)
+        return reading.compare(lambda rows: full_softmax(states, targets, rows), table, every)
 
     def sampled(backbone: Backbone, batch: Batch, generator: torch.Generator, reading: Reading = AS_TRAINED) -> Tensor:
         real, drawn = batch.inputs != ABSENT, proposal.draw(negatives, generator)
         targets = batch.targets[real]
         # One lookup for all three: backward, each would fill a gradient as large as the item table.
-        rows = backbone.items(torch.cat([batch.inputs.clamp_min(0).flatten(), targets, drawn]))
-        inputs, scored = rows.split([batch.inputs.numel(), len(targets) + negatives])
-        own, others = torch.split(reading.rows(scored), [len(targets), negatives])
+        items = torch.cat([batch.inputs.clamp_min(0).flatten(), targets, drawn])
+        inputs, scored = backbone.items(items).split([batch.inputs.numel(), len(targets) + negatives])
         vectors = inputs.view(*batch.inputs.shape, -1)
         states = backbone.encode(vectors, batch.positions, batch.pieces, slot=reading.slot, gate=reading.gate)[real]
-        if kind == "bce":
-            return bce(states, targets, drawn, own, others)
-        if kind == "gbce":
-            return gbce(states, targets, drawn, own, others, proposal.log_q, calibration)
-        return sampled_softmax(states, targets, drawn, own, others, proposal.log_q)
+
+        def against(rows: Tensor) -> Tensor:
+            own, others = torch.split(rows, [len(targets), negatives])
+            if kind == "bce":
+                return bce(states, targets, drawn, own, others)
+            if kind == "gbce":
+                return gbce(states, targets, drawn, own, others, proposal.log_q, calibration)
+            return sampled_softmax(states, targets, drawn, own, others, proposal.log_q)
+
+        return reading.compare(against, scored, items[batch.inputs.numel() :])
 
     return full if kind == "full_softmax" else sampled
 

@@ -19,7 +19,7 @@ from ossia.backbones.ranker import encode
 from ossia.data import Dataset, Histories, item_counts, with_validation
 from ossia.errors import ArtifactError, UsageError
 from ossia.training.product_codes import fit_product_codes, learn_order
-from ossia.training.run import load_run
+from ossia.training.run import Run, load_run
 
 CLIP_PERCENTILE = 99.9
 CHUNK = 512
@@ -42,7 +42,8 @@ def publish(run: Path | str, data: Dataset, out: Path | str, *, tail: int = 0, b
 
     Raises:
         ArtifactError: the run is damaged or has no weights yet, or was trained on other data.
-        UsageError: `out` is not empty, the bytes of the tail do not divide the width, or more than 255 directions.
+        UsageError: `out` is not empty, the bytes of the tail do not divide the width or are others than those of a tail that
+            was trained along, or more than 255 directions.
     """
     if not 0 <= basis <= MAX_DIRECTIONS:
         raise UsageError(f"basis: expected 0 to {MAX_DIRECTIONS} directions, got {basis}")
@@ -65,16 +66,33 @@ def publish(run: Path | str, data: Dataset, out: Path | str, *, tail: int = 0, b
         item_ids=data.item_ids,
         titles=data.titles,
         item_counts=item_counts(train, data.items).astype(np.float32),
-        tail=_fit_tail(torch.from_numpy(weights[ITEMS]), states, tail) if tail else None,
+        tail=tail_of(trained, states, tail) if tail else None,
         basis={slot.name: singular_basis(weights[f"{slot.name}.weight"], basis) for slot in backbone.slots()}
         if basis
         else None,
     )
 
 
-def _fit_tail(vectors: Float[Tensor, "rows dim"], states: Float[Tensor, "users dim"], parts: int) -> Tail:
-    """Fit product codes to the table, and let them learn its order."""
-    return learn_order(fit_product_codes(vectors, states, parts), vectors, states)
+def tail_of(run: Run, states: Float[Tensor, "users dim"], parts: int) -> Tail:
+    """Give a run's table a coarse tail: the one that was trained along, or one that is fitted now and learns its order.
+
+    Args:
+        run: as it was trained.
+        states: of many users, whose orders count.
+        parts: bytes a row.
+
+    Returns:
+        the tail.
+
+    Raises:
+        UsageError: one of other bytes was trained along, or they do not divide the width.
+    """
+    if run.tail is None:
+        vectors = run.backbone.items.weight.detach()
+        return learn_order(fit_product_codes(vectors, states, parts), vectors, states)
+    if run.tail.codes.shape[1] != parts:
+        raise UsageError(f"tail: expected {run.tail.codes.shape[1]} parts, as they were trained with the run, got {parts}")
+    return run.tail
 
 
 def user_states(backbone: Backbone, histories: Histories) -> Float[Tensor, "users dim"]:

@@ -73,6 +73,20 @@ class Widths(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     scales: Literal["free", "exponent"] = "free"
 
 
+class Coarse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How product codes of the item table are trained along with the model (`coarse.py`).
+
+    Attributes:
+        parts: bytes a row.
+        weight: how much the next item's loss over coarse rows counts; that over the table's rows counts 1.
+        lr: Adam's step size for codewords, in their spread; the rotation's is .3 of it.
+    """
+
+    parts: Size = 4
+    weight: Annotated[float, Meta(gt=0, le=100)] = 3.0
+    lr: Annotated[float, Meta(ge=0, le=1)] = 3e-3
+
+
 class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to train a backbone.
 
@@ -111,6 +125,7 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         widths: how slices of fewer bits are trained along; None trains float32 alone.
         moving: what training moves: everything, or the item table alone. Then the encoder stays as the seed drew it, or as the
             run that training starts at left it.
+        coarse: how product codes of the item table are trained along; None trains none.
         depth: `drawn` trains along what is left of a SASRec when only its first blocks run (`depth.py`); `whole` does not.
     """
 
@@ -143,6 +158,7 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     item_vectors: str = ""
     start: str = ""
     widths: Widths | None = None
+    coarse: Coarse | None = None
     moving: Literal["everything", "items"] = "everything"
     depth: Literal["whole", "drawn"] = "whole"
 
@@ -207,8 +223,12 @@ class BackboneRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def _check_paths(recipe: BackboneRecipe) -> None:
-    """Refuse ways through widths and depths that do not go together with the rest."""
-    widths = recipe.widths
+    """Refuse widths, depths and product codes that do not go together with the rest."""
+    widths, coarse = recipe.widths, recipe.coarse
+    if coarse and recipe.dim % coarse.parts:
+        raise UsageError(f"recipe: expected coarse.parts that divide dim {recipe.dim}, got {coarse.parts}")
+    if coarse and (widths or recipe.distillation or recipe.depth == "drawn"):
+        raise UsageError("recipe: expected coarse without widths, a distillation or depth drawn, got both")
     if recipe.depth == "drawn" and (recipe.backbone != "sasrec" or recipe.distillation):
         raise UsageError("recipe: expected depth drawn for sasrec, whose branches are residual, and without a distillation")
     if widths and list(widths.alphabet) != sorted(set(widths.alphabet)):

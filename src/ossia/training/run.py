@@ -21,11 +21,13 @@ import torch
 from msgspec import Struct
 
 import ossia
+from ossia.adaptation.tail import Tail
 from ossia.backbones import BACKBONES, Backbone
 from ossia.data import Dataset
 from ossia.errors import ArtifactError, UsageError
 from ossia.files import sha256_file, write_whole
 from ossia.training.checkpoint import Epoch, read_tensors
+from ossia.training.coarse import take_tail
 from ossia.training.fit import seeded
 from ossia.training.recipes import BackboneRecipe
 
@@ -83,6 +85,7 @@ class Run:
         recipe: the resolved settings.
         data_hash: identity of the data that it was trained on.
         epochs: what happened, oldest first.
+        tail: product codes of its table that were trained along, of the same epoch; None where there were none.
     """
 
     path: Path
@@ -90,6 +93,7 @@ class Run:
     recipe: BackboneRecipe
     data_hash: str
     epochs: tuple[Epoch, ...]
+    tail: Tail | None = None
 
 
 def load_run(path: Path | str) -> Run:
@@ -108,11 +112,12 @@ def load_run(path: Path | str) -> Run:
     recipe, record = read_json(path / RECIPE, BackboneRecipe), read_json(path / RECORD, Record)
     backbone = build(recipe, record.items)
     weights, _ = read_tensors(path / BEST)
+    tail = take_tail(weights)
     try:
         backbone.load_state_dict(weights)
     except RuntimeError as error:
         raise ArtifactError(f"{path / BEST}: expected the weights of {recipe.backbone}, got: {error}") from error
-    return Run(path, backbone.eval(), recipe, record.data_hash, read_history(path / HISTORY))
+    return Run(path, backbone.eval(), recipe, record.data_hash, read_history(path / HISTORY), tail)
 
 
 def build(recipe: BackboneRecipe, items: int) -> Backbone:
@@ -168,6 +173,8 @@ def with_start(recipe: BackboneRecipe, start: Run | None, data_hash: str) -> Bac
     Raises:
         UsageError: the run is of other sizes or data, or has seen the validation events that are still to choose by.
     """
+    if start is None and recipe.coarse:
+        raise UsageError("coarse: expected a run to start at, to whose table codes are fitted (--start RUN), got none")
     if start is None:
         return msgspec.structs.replace(recipe, start="")
     ours, theirs = ((each.backbone, each.dim, each.sizes) for each in (recipe, start.recipe))

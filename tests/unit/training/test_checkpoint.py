@@ -57,6 +57,7 @@ def test_what_goes_in_comes_out(tmp_path: Path) -> None:
 
 def test_a_file_written_in_parts_is_the_file_that_safetensors_writes() -> None:
     tensors = {"b.x": torch.randn(3, 2), "a": torch.randn(2, 5).T, "scalar": torch.tensor(2.0), "none": torch.empty(0, 4)}
+    tensors |= {"a.codes": torch.arange(6, dtype=torch.uint8).view(3, 2)}  # narrower ones come behind
     parts = list(tensor_parts(tensors, epochs="[é]"))
     assert b"".join(parts) == tensor_bytes(tensors, epochs="[é]")
     assert len(parts) == 1 + len(tensors)

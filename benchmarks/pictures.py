@@ -2,13 +2,15 @@
 
     ossia study chord beauty --run run0 --run run1 --run run2 --out study --json > beauty.json
     python benchmarks/pictures.py differences "Beauty=beauty.json" "Yelp=yelp.json" --out docs/chord-differences.svg
+    python benchmarks/pictures.py ages "Beauty=beauty.json" "Yelp=yelp.json" --out docs/chord-ages.svg
     ossia study catalog beauty --run run0 --out study --json > catalog.json
     python benchmarks/pictures.py catalog catalog.json --out docs/chord-catalog.svg
     ossia study forward-ofa beauty --run run0 --run run1 --run run2 --cost-table costs.json --out study --json > ofa.json
     python benchmarks/pictures.py fronts "Beauty=ofa.json" --out docs/forward-ofa-fronts.svg
 
-differences: own widths minus what they must beat, with intervals. catalog: quality against bytes, fresh and stale. fronts:
-quality against the latency, by the cost table, of the structures that run. No figure is typed by hand.
+differences: own widths minus what they must beat, with intervals. ages: own widths minus float32, as a payload ages. catalog:
+quality against bytes, fresh and stale. fronts: quality against the latency, by the cost table, of the structures that run. No
+figure is typed by hand.
 """
 
 import argparse
@@ -29,6 +31,8 @@ RIVALS = {
     "float32": "float32",
     "static": "the static control",
 }
+AGES = {0: OWN_WIDTHS, 2: "own widths, 2 events old (ridge)", 5: "own widths, 5 events old (ridge)"}
+LEVELS = {"another user's widths (ridge)": "control", "global widths": "baseline", "static": "base"}
 CODES = "product codes of {} bytes"
 HELD = {
     "popular rows": ("baseline", ["popular rows"]),
@@ -45,6 +49,7 @@ FRONTS = {
 }
 LABELS = {
     "differences": "Own widths less what they must beat, with intervals",
+    "ages": "Own widths less float32, as a payload ages",
     "catalog": "Quality against bytes held, fresh and stale",
     "fronts": "NDCG@10 against latency",
 }
@@ -77,6 +82,27 @@ def draw_differences(sets: Sequence[tuple[str, Mapping[str, Any]]], figure: Any)
         axes.set_yticks([-place for place in range(len(sets))], [name for name, _ in sets])
         axes.margins(y=0.12)
     figure.supxlabel("NDCG@10 of own widths, less that; 95 %", fontsize=9)
+
+
+def draw_ages(sets: Sequence[tuple[str, Mapping[str, Any]]], figure: Any) -> None:
+    """One panel for each log: own widths minus float32, fresh and old; what does not age as a line across."""
+    panels = figure.subplots(1, len(sets), sharey=True, squeeze=False)[0]
+    for axes, (title, verdict) in zip(panels, sets, strict=True):
+        minus = {each["name"]: each["ndcg_at_10"] for each in verdict["comparisons"] if each["versus"] == "float32"}
+        quality = {row["name"]: row["ndcg_at_10"]["mean"] for row in verdict["rows"]}
+        for name, family in LEVELS.items():
+            label = RIVALS[name]
+            axes.axhline(quality[name] - quality["float32"], color=FAMILY_COLORS[family], linestyle="--", lw=1.2, label=label)
+        spots = [minus[name] for name in AGES.values()]
+        low, high = ([spot[key] for spot in spots] for key in ("low", "high"))
+        axes.fill_between(list(AGES), low, high, color=FAMILY_COLORS["personal"], alpha=0.15, lw=0)
+        axes.plot(list(AGES), [spot["mean"] for spot in spots], "o-", color=FAMILY_COLORS["personal"], label="own widths")
+        axes.axhline(0, color="black", linewidth=0.8)
+        axes.set_xticks(list(AGES))
+        axes.set_title(title)
+    panels[0].set_ylabel("NDCG@10 less float32's")
+    panels[-1].legend(loc="lower left", frameon=False, labelcolor="linecolor", fontsize=8)
+    figure.supxlabel("events since the payload was made", fontsize=9)
 
 
 def draw_catalog(verdict: Mapping[str, Any], figure: Any) -> None:
@@ -138,6 +164,8 @@ def main() -> None:
     sets = [(name, read(Path(file))) for name, _, file in named]
     if given.what == "differences":
         size, draw = (9.2, 1.1 + 0.36 * len(sets)), partial(draw_differences, [(name, found[0]) for name, found in sets])
+    elif given.what == "ages":
+        size, draw = (3.2 * len(sets), 3.4), partial(draw_ages, [(name, found[0]) for name, found in sets])
     elif given.what == "catalog":
         size, draw = (9.2, 3.6), partial(draw_catalog, sets[0][1][0])
     else:

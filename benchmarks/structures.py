@@ -14,7 +14,8 @@ import numpy as np
 
 from ossia.adaptation import Adaptation, Base, costs
 from ossia.device import engine as native
-from ossia.studies.engine_bench import least_and_late, make_task
+from ossia.studies.engine_bench import least_and_late
+from ossia.studies.engine_contenders import make_task
 from ossia.studies.engine_costs import measure_costs
 from ossia.types import Candidates
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from ossia.adaptation import Base
-from ossia.studies.engine_bench import CANDIDATES, TOP, export_graphs, make_task
+from ossia.studies.engine_contenders import CANDIDATES, TOP, export_graphs, make_task
 from ossia.studies.engine_litert import export_litert
 
 

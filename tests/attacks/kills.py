@@ -163,7 +163,7 @@ def read_commit(folder: Path) -> int:
     """Open the store, check it, and say the highest sequence."""
     import apsw
 
-    from ossia.service.store import FILE
+    from ossia.service.database import FILE
 
     connection = apsw.Connection(str(folder / FILE))
     [(sound,)] = connection.execute("PRAGMA integrity_check").fetchall()

@@ -55,7 +55,7 @@ def _compare(base: Base, repeats: int, only: list[str] | None, *, large: bool, a
     """Measure every contender that is here, and say it."""
     from ossia.device import engine as native
     from ossia.errors import UsageError
-    from ossia.studies.engine_bench import CONTENDERS, left_out
+    from ossia.studies.engine_contenders import CONTENDERS, left_out
 
     names = only or list(CONTENDERS)
     if unknown := [name for name in names if name not in CONTENDERS]:
@@ -79,7 +79,7 @@ def _compare(base: Base, repeats: int, only: list[str] | None, *, large: bool, a
 
 def _export(names: list[str], base: Base, folder: Path, missing: dict[str, str]) -> list[str]:
     """Write the graphs that contenders need; without its graphs a contender is left out."""
-    from ossia.studies.engine_bench import CANDIDATES, TOP, export_graphs, make_task
+    from ossia.studies.engine_contenders import CANDIDATES, TOP, export_graphs, make_task
     from ossia.studies.engine_litert import export_litert
 
     exports: dict[str, tuple[str, Callable[[], None]]] = {

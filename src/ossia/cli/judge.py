@@ -17,6 +17,7 @@ from ossia.errors import UsageError
 
 if TYPE_CHECKING:
     import ossia.adaptation
+    import ossia.cli.lists
     import ossia.data
     import ossia.evaluation
     import ossia.service.contenders
@@ -59,12 +60,12 @@ def evaluate(
     Example: ossia evaluate base --data data --candidates candidates.txt
     """
     from ossia.cli.lists import Wanted, make_task, remark
-    from ossia.data import Dataset, with_validation
+    from ossia.data import Dataset
     from ossia.evaluation.lists import GivenOrder
     from ossia.evaluation.table import json_table, rich_table
     from ossia.service.contenders import Contender, baselines
     from ossia.service.provenance import make_provenance
-    from ossia.service.trial import compare_personal, judge_all, make_row_of
+    from ossia.service.trial import compare_personal, make_row_of
 
     dataset = Dataset.load(data)
     base, run = (None, model) if model is not None and is_run(model) else (model, run)
@@ -72,11 +73,7 @@ def evaluate(
         raise UsageError("evaluate: expected a base for --personalizer and --budget, got none")
     loaded = None if base is None else _load(base, data, dataset)
     trained = None if run is None else _load_run(run, dataset.hash)
-    split = dataset.split()
-    if _is_refit(loaded, trained, split):
-        if validation:
-            raise UsageError(f"{model}: expected a training that has not seen validation events, got a refit")
-        split = replace(split, train=with_validation(split))  # the baselines may learn from what the refit did
+    split = _split_for(dataset, loaded, trained, validation=validation, named=model)
     wanted = Wanted(candidates, sampled_negatives, keep_seen, most, seed)
     task = make_task(split.validation if validation else split.test, dataset, wanted)
     contenders = chain(
@@ -85,10 +82,7 @@ def evaluate(
         () if trained is None else (_trained(trained),),
         () if loaded is None else _of_base(loaded, task.cases, personalizer, (budget, cost_table), seed, runtime),
     )
-    steps = judge_all(
-        contenders, task.cases, dataset.items, remove_seen=not keep_seen, lists=task.lists, protocol=task.protocol
-    )
-    judged = [(contender, judgement) for contender, judgement in watch(steps, None, "evaluate", _describe) if judgement]
+    judged = _judge(contenders, task, dataset.items, keep_seen=keep_seen)
     rows = [make_row_of(contender, judgement, seed=seed) for contender, judgement in judged]
     comparisons = compare_personal({judgement.name: judgement for _, judgement in judged}, seed=seed)
     if as_json:
@@ -161,6 +155,35 @@ def _is_refit(base: "ossia.adaptation.Base | None", run: "ossia.training.Run | N
     """Tell whether what is judged has learned from validation events: a run says so, of a base the table's counts tell."""
     counted = 0 if base is None else int(base.table.counts.sum())
     return counted > len(split.train.items) or (run is not None and run.recipe.refit)
+
+
+def _split_for(
+    dataset: "ossia.data.Dataset",
+    base: "ossia.adaptation.Base | None",
+    run: "ossia.training.Run | None",
+    *,
+    validation: bool,
+    named: Path | None,
+) -> "ossia.data.Split":
+    """Split the log: beside a refit, baselines may learn from validation events, too, and those judge nobody."""
+    from ossia.data import with_validation
+
+    split = dataset.split()
+    if not _is_refit(base, run, split):
+        return split
+    if validation:
+        raise UsageError(f"{named}: expected a training that has not seen validation events, got a refit")
+    return replace(split, train=with_validation(split))
+
+
+def _judge(
+    contenders: Iterator["ossia.service.contenders.Contender"], task: "ossia.cli.lists.Task", items: int, *, keep_seen: bool
+) -> list[tuple["ossia.service.contenders.Contender", "ossia.evaluation.Judgement"]]:
+    """Judge them one after another, and say how each did."""
+    from ossia.service.trial import judge_all
+
+    steps = judge_all(contenders, task.cases, items, remove_seen=not keep_seen, lists=task.lists, protocol=task.protocol)
+    return [(contender, judgement) for contender, judgement in watch(steps, None, "evaluate", _describe) if judgement]
 
 
 def _trained(run: "ossia.training.Run") -> "ossia.service.contenders.Contender":

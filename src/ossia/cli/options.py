@@ -10,7 +10,9 @@ DataArgument: TypeAlias = Annotated[Path, typer.Argument(metavar="DATA", help="A
 HistoryOption: TypeAlias = Annotated[
     Path, typer.Option("--history", metavar="H", help="Item ids, oldest first: a JSON array, or one id a line; `-` is stdin.")
 ]
-RuntimeOption: TypeAlias = Annotated[str, typer.Option("--runtime", help="What computes: engine, numpy or numpy_int8.")]
+RuntimeOption: TypeAlias = Annotated[
+    str, typer.Option("--runtime", help="What computes: engine, numpy, numpy_int8; or default, the engine where there is one.")
+]
 DeviceIdOption: TypeAlias = Annotated[
     str, typer.Option("--device-id", metavar="HEX", help="32 hexadecimal digits; zeros: any device.")
 ]

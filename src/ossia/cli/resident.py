@@ -23,8 +23,8 @@ from ossia.types import Budget
 if TYPE_CHECKING:
     from ossia.device.home import Home, Keeper
     from ossia.device.kept import Exchange
-    from ossia.device.resident import Settings
     from ossia.device.run import Device, Ranked
+    from ossia.device.settings import Settings
 
 device = typer.Typer(
     help="A small real device: it keeps a session in a folder, ranks, and asks a service.", no_args_is_help=True
@@ -165,7 +165,7 @@ def _settings(trust: Path | None, ask: str, budget: str, *, rows: bool, noise: f
     """Read the options into settings."""
     from ossia.device.guard import Guard
     from ossia.device.policy import parse_policy
-    from ossia.device.resident import Settings
+    from ossia.device.settings import Settings
 
     return Settings(
         policy=parse_policy(ask),

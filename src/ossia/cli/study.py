@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import ossia.studies.forward_ofa_verdict
     import ossia.studies.widths
 
-ROWS_A_POINT, ROWS_A_RUN = {"ridge": 4, "chord": 6}, 6
-ROWS_A_SHARE = 21
+ROWS_A_POINT, ROWS_A_RUN = {"ridge": 6, "chord": 6}, 6
+ROWS_A_SHARE = 25
 
 RunsOption = Annotated[
     list[Path], typer.Option("--run", metavar="RUN", help="A float32 run of `train` on DATA; repeat it for several seeds.")
@@ -71,6 +71,7 @@ def chord(
     from ossia.studies.chord import study as judge
     from ossia.studies.chord_point import Point
     from ossia.studies.chord_verdict import conclude, write_page
+    from ossia.studies.runs import names_of
 
     dataset, wanted = Dataset.load(data), [Point.parse(text) for text in points or ["2,4,8@3"]]
     whose = personalizers or PERSONALIZERS
@@ -78,7 +79,7 @@ def chord(
     _go_through(judge(dataset, runs, wanted, out, whose), len(runs) * (ROWS_A_RUN + rows), "study chord", out)
     if random_encoders:
         _go_through(study_random_encoders(dataset, runs, random_encoders, out), len(runs), "study chord", out)
-    names = [run.resolve().name for run in runs]
+    names = names_of(runs)
     verdicts = [conclude(dataset, out, names, point) for point in wanted]
     provenance = _provenance(data, dataset)
     for verdict in verdicts:
@@ -122,6 +123,7 @@ def forward_ofa(
     from ossia.studies.forward_ofa import study as judge
     from ossia.studies.forward_ofa_variants import VARIANTS
     from ossia.studies.forward_ofa_verdict import conclude, write_page
+    from ossia.studies.runs import names_of
     from ossia.training.generator_recipe import GeneratorRecipe
 
     dataset, wanted = Dataset.load(data), shares or [0.5, 1.0]
@@ -131,7 +133,7 @@ def forward_ofa(
     _go_through(
         judge(dataset, runs, wanted, out, recipe, cases=cases, variants=trained, prices=prices), total, "study forward-ofa", out
     )
-    verdicts = [conclude(dataset, out, [run.resolve().name for run in runs], share) for share in wanted]
+    verdicts = [conclude(dataset, out, names_of(runs), share) for share in wanted]
     provenance = _provenance(data, dataset, recipe.seed)
     for verdict in verdicts:
         write_page(out / f"forward-ofa-{verdict.share:g}.html", verdict, data.resolve().name, provenance)
@@ -164,10 +166,11 @@ def catalog(
         refresh_cells,
         write_page,
     )
+    from ossia.studies.runs import names_of
 
     dataset, name = Dataset.load(data), data.resolve().name
     _go_through(judge(dataset, runs, out, cases), len(runs) * len(PARTS), "study catalog", out)
-    verdict = conclude(out, [run.resolve().name for run in runs])
+    verdict = conclude(out, names_of(runs))
     provenance = _provenance(data, dataset)
     write_page(out / "catalog.html", verdict, name, provenance)
     table = _table(f"{name}, {len(verdict.runs)} run(s)", HEADS, [cells(line) for line in verdict.lines])
@@ -194,11 +197,12 @@ def widths(
     Example: ossia study widths data --run run0 --run run1 --lesson "2 bits alone" --lesson search --out study
     """
     from ossia.data import Dataset
+    from ossia.studies.runs import names_of
     from ossia.studies.widths import Settings, conclude
     from ossia.studies.widths import study as judge
 
     settings = Settings(tuple(lessons) if lessons else Settings.lessons, epochs, lr)
-    dataset, names = Dataset.load(data), [run.resolve().name for run in runs]
+    dataset, names = Dataset.load(data), names_of(runs)
     _go_through(judge(dataset, runs, settings, out), None, "study widths", out)
     verdict = conclude(dataset, out, names, settings)
     provenance = _provenance(data, dataset)

@@ -2,9 +2,10 @@
 
 from ossia.device.guard import Guard
 from ossia.device.ranking import Ranking, rerank
-from ossia.device.resident import Resident, Settings, open_resident
+from ossia.device.resident import Resident, open_resident
 from ossia.device.runtimes import NUMPY, RUNTIMES, DeviceRanker, StateRanker
 from ossia.device.session import Receipt, Session, open_session
+from ossia.device.settings import Settings
 
 __all__ = [
     "NUMPY",

@@ -18,10 +18,9 @@ The last step is for a device whose base is gone or damaged: it shows the popula
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from random import Random
-from typing import Final
 
 import msgspec
 import numpy as np
@@ -29,7 +28,6 @@ from jaxtyping import Float32
 
 from ossia.adaptation.base import Base
 from ossia.adaptation.enrolment import device_of
-from ossia.adaptation.payload import Verify
 from ossia.adaptation.profile import decode_profile
 from ossia.adaptation.request import decode_reply
 from ossia.device.exchange import (
@@ -41,67 +39,14 @@ from ossia.device.exchange import (
     read_token,
     report_request,
 )
-from ossia.device.guard import Guard
 from ossia.device.kept import Asking, Exchange, Kept, KeptPayload, bytes_since
-from ossia.device.policy import DAY_S, Backoff, Policy, Situation, periodic
+from ossia.device.policy import DAY_S, Situation
 from ossia.device.rows import rows_claimed, take_rows
-from ossia.device.runtimes import Runtime
 from ossia.device.session import Receipt, Session, open_session
+from ossia.device.settings import Settings
+from ossia.device.shown import POPULAR, Shown, rank_popular
 from ossia.errors import PayloadError
-from ossia.types import ABSENT, Budget, Candidates, Profile
-
-POPULAR: Final = 100
-"""Ids that a device remembers for the day on which its base is gone."""
-
-DAILY: Final = partial(periodic, every_s=DAY_S)
-
-
-@dataclass(frozen=True, eq=False)
-class Settings:
-    """How a device behaves.
-
-    Attributes:
-        policy: when it asks.
-        backoff: how long it waits after failures.
-        guard: drops payloads that do harm; None: nobody does.
-        budget: what it can afford.
-        candidates: how many candidates it asks for.
-        rows: whether it asks for rows.
-        look_s: seconds between two looks for a release.
-        tells: whether the user consents to tell how a release fares.
-        noise: standard deviation of what is added to each value of a profile, in units of the base's clip.
-        runtime: what computes.
-        verify: checks signatures.
-        allow_unsigned: accept payloads that nobody signed.
-    """
-
-    policy: Policy = DAILY
-    backoff: Backoff = field(default_factory=Backoff)
-    guard: Guard | None = field(default_factory=Guard)
-    budget: Budget = field(default_factory=Budget)
-    candidates: int = 0
-    rows: bool = False
-    look_s: int = DAY_S // 4
-    tells: bool = False
-    noise: float = 0.0
-    runtime: str | Runtime = "default"
-    verify: Verify | None = field(default=None, repr=False)
-    allow_unsigned: bool = False
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A ranking, ready to be shown.
-
-    Attributes:
-        ids: best first.
-        scores: of each; −inf for what can't be scored.
-        by: what ranked: `payload N`, `base` or `popularity`.
-    """
-
-    ids: tuple[str, ...]
-    scores: tuple[float, ...]
-    by: str
+from ossia.types import ABSENT, Candidates, Profile
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +93,7 @@ class Resident:
             the best, with their scores.
         """
         if self.session is None:
-            return self._popular(ids, k)
+            return rank_popular(self.kept, ids, k)
         table = self.session.base.table
         if ids is None:
             unseen = np.ones(len(table), np.bool_)
@@ -327,15 +272,6 @@ class Resident:
         version = session.in_force(now)
         sequence = next((each.header.sequence for each in session.payloads if each.version is version), None)
         return "base" if sequence is None else f"payload {sequence}"
-
-    def _popular(self, ids: Sequence[str] | None, k: int) -> Shown:
-        """Rank by the popularity that is remembered."""
-        place = {each: index for index, each in enumerate(self.kept.popular)}
-        seen = set(self.kept.history)
-        offered = [each for each in self.kept.popular if each not in seen] if ids is None else ids
-        best = sorted(offered, key=lambda each: place.get(each, len(place)))[:k]
-        scores = tuple(-float(place[each]) if each in place else float("-inf") for each in best)
-        return Shown(tuple(best), scores, "popularity")
 
 
 def open_resident(kept: Kept, base: Base | None, settings: Settings) -> Resident:

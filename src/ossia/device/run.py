@@ -23,8 +23,9 @@ from ossia.device.client import Courier
 from ossia.device.exchange import Answer, Request
 from ossia.device.following import News, hear, look
 from ossia.device.home import Keeper
-from ossia.device.resident import Resident, Shown
+from ossia.device.resident import Resident
 from ossia.device.session import Receipt
+from ossia.device.shown import Shown
 
 WAKE_S: Final = 30.0
 """How often a device looks at its clock when nothing happens."""

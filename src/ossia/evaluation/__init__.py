@@ -5,7 +5,7 @@
     bootstrap_mean, paired_bootstrap     how sure we are
     Popularity, MarkovBigram, ItemKNN     what every table must hold
     controls     what a personal thing must beat
-    table, report     rows for people and programs; one HTML file
+    results, table, report     rows; for people and programs; as one HTML file
 
 No torch here: a ranker is anything with `scores(history, candidates)`.
 """
@@ -16,7 +16,7 @@ from ossia.evaluation.item_knn import ItemKNN
 from ossia.evaluation.lists import candidate_recall, draw_lists, list_ranks, sampled_hr_at_k, sampled_ndcg_at_k
 from ossia.evaluation.metrics import hr_at_k, mrr_at_k, ndcg_at_k, target_rank
 from ossia.evaluation.protocol import Judgement, judge, pool_seeds, rank_batches, repeat_share, target_ranks
-from ossia.evaluation.table import Comparison, Provenance, Row, compare, make_row, with_bytes
+from ossia.evaluation.results import Comparison, Provenance, Row, compare, make_row, with_bytes
 
 __all__ = [
     "Comparison",

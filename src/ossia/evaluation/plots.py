@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from ossia.evaluation.bootstrap import Interval
 from ossia.evaluation.page import COLORS
-from ossia.evaluation.table import Family, Row
+from ossia.evaluation.results import Family, Row
 
 _INK, _SOFT, _LINE, _PAPER = "#f00000", "#f00001", "#f00002", "#f00003"
 FAMILY_COLORS: dict[Family, str] = {"baseline": "#f00010", "base": "#f00011", "personal": "#f00012", "control": "#f00013"}

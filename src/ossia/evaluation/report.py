@@ -18,16 +18,8 @@ from ossia.evaluation.page import page, section
 from ossia.evaluation.pictures import UserCodes, average_bits, draw_codes, draw_interval
 from ossia.evaluation.plots import CatalogCurve, Curve, plot_catalog, plot_curves, plot_quality
 from ossia.evaluation.protocol import FULL, check_protocols
-from ossia.evaluation.table import (
-    Comparison,
-    Provenance,
-    Row,
-    comparison_cells,
-    likelihood_cell,
-    measure,
-    provenance_lines,
-    show_bytes,
-)
+from ossia.evaluation.results import Comparison, Provenance, Row
+from ossia.evaluation.table import comparison_cells, likelihood_cell, measure, provenance_lines, show_bytes
 from ossia.files import write_whole
 from ossia.types import WIDTHS, Slot
 

@@ -30,7 +30,7 @@ from ossia.errors import BudgetError
 from ossia.evaluation.baselines import MarkovBigram, Popularity, recent_counts
 from ossia.evaluation.controls import another_user
 from ossia.evaluation.item_knn import ItemKNN
-from ossia.evaluation.table import Family
+from ossia.evaluation.results import Family
 from ossia.service.answerer import FRESH
 from ossia.service.generator import Generator
 from ossia.service.personalizer import Personalizer

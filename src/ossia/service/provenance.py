@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ossia.evaluation.table import Provenance
+from ossia.evaluation.results import Provenance
 
 PACKAGES = ("ossia", "numpy", "polars", "torch", "onnxruntime")
 """Those that shape figures."""

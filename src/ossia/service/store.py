@@ -1,64 +1,26 @@
 """What the service must not forget: devices, their sequences, releases, feedback. SQLite by `apsw`, in one file.
 
-    WAL, synchronous FULL     what was acknowledged survives kill −9 and a power cut
-    one writer thread         takes whatever waits, runs it in one transaction, commits once, and then answers everybody
-    VACUUM                    after an erasure the database is written anew and the log truncated. `secure_delete` alone is not
-                              enough: when SQLite moves rows between pages it leaves copies in what is free of a page
-                              (benchmarks/erasure.py counts them: about one device in a hundred)
+    WAL, synchronous FULL     what was acknowledged survives kill −9 and a power cut           `database.py`
+    one writer thread         a group of writes shares one commit, and only then is answered   `group_commit.py`
+    VACUUM                    what was erased is nowhere in the file or its log                `group_commit.py`
 
-One commit a row is bound by the disk's flush: some hundred a second. A *group* commit shares one flush among all who wait, and
-the more wait the more share it. A write that its own rules refuse (an unknown device) is refused before it has changed
-anything, and its neighbors go on. Nobody is answered before the commit: an answer is a promise.
-
-What a statement does stands in a plain function of (arguments, connection); there is no query from outside. SQLite before
-3.51.3 could corrupt a WAL in a rare race between checkpoints: `apsw` brings its own, and an older one is refused.
+What a statement does stands in a plain function of (arguments, connection); there is no query from outside.
 """
 
-import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING
 
-from ossia.errors import ArtifactError, UsageError
+from ossia.errors import UsageError
+from ossia.service.database import FILE, connect, open_database
+from ossia.service.group_commit import Answer, Writer
 
 if TYPE_CHECKING:
     import apsw
-
-FILE = "service.db"
-LEAST_SQLITE = (3, 51, 3)
-GROUP = 1024  # writes that share one commit at most, so that the first of them does not wait for ever
-PRAGMAS = (
-    ("journal_mode", "WAL"),
-    ("synchronous", "FULL"),
-    ("secure_delete", "ON"),
-    ("foreign_keys", "ON"),
-    ("temp_store", "MEMORY"),  # a VACUUM's copy is nobody's on a disk
-)
-MIGRATIONS = (
-    """
-    CREATE TABLE device (
-        id BLOB PRIMARY KEY, public BLOB NOT NULL, sequence INTEGER NOT NULL, enrolled INTEGER NOT NULL
-    ) WITHOUT ROWID;
-    CREATE TABLE feedback (device BLOB NOT NULL REFERENCES device, at INTEGER NOT NULL, event BLOB NOT NULL);
-    CREATE INDEX feedback_device ON feedback (device);
-    CREATE TABLE setting (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-    """,
-    """
-    CREATE TABLE report (
-        release INTEGER NOT NULL, device BLOB NOT NULL REFERENCES device, worse INTEGER NOT NULL, PRIMARY KEY (release, device)
-    ) WITHOUT ROWID;
-    CREATE INDEX report_device ON report (device);
-    """,
-)
-"""Schema changes in order; `user_version` counts how many a file has seen. Never edit one that was released: add another."""
-
-Answer = TypeVar("Answer")
-Write: TypeAlias = "Callable[[apsw.Connection], object]"
 
 
 @dataclass(frozen=True)
@@ -88,13 +50,11 @@ class Store:
         Raises:
             ArtifactError: no store, or one of a newer version.
         """
-        self._connection = _open(folder / FILE)
-        self._reader = _connect(folder / FILE)
-        self._waiting: queue.SimpleQueue[tuple[Write, Future[object]] | None] = queue.SimpleQueue()
+        self._connection = open_database(folder / FILE)
+        self._reader = connect(folder / FILE)
+        self._writer = Writer(self._connection)
         self._closed = False
         self._guard = threading.Lock()
-        self._writer = threading.Thread(target=self._write_for_ever, name="store", daemon=True)
-        self._writer.start()
 
     def close(self) -> None:
         """Commit what waits, truncate the log, and close."""
@@ -102,8 +62,7 @@ class Store:
             if self._closed:
                 return
             self._closed = True
-            self._waiting.put(None)
-        self._writer.join()
+        self._writer.finish()
         self._reader.close()
         self._connection.close()
 
@@ -175,7 +134,7 @@ class Store:
         Returns:
             whether there was anything to forget.
         """
-        return self._submit(_Erasure(device))
+        return self._submit(partial(_erase, device), erases=True)
 
     def set(self, name: str, value: bytes) -> "Future[None]":
         """Keep a setting, such as the stage of a release.
@@ -233,85 +192,19 @@ class Store:
                 raise UsageError("store: expected an open one, got one that was closed")
             return list(self._reader.execute(statement, values))
 
-    def _submit(self, write: Callable[["apsw.Connection"], Answer]) -> "Future[Answer]":
+    def _submit(self, write: "Callable[[apsw.Connection], Answer]", *, erases: bool = False) -> "Future[Answer]":
         """Hand a write to the writer."""
-        done: Future[Answer] = Future()
         with self._guard:
             if self._closed:
                 raise UsageError("store: expected an open one, got one that was closed")
-            self._waiting.put((write, done))  # type: ignore[arg-type]
-        return done
-
-    def _write_for_ever(self) -> None:
-        """Be the writer: take all that waits, commit once, answer."""
-        open_ = True
-        while open_:
-            group = [self._waiting.get()]
-            with suppress(queue.Empty):
-                while len(group) < GROUP:
-                    group.append(self._waiting.get_nowait())
-            open_ = None not in group
-            _commit(self._connection, [each for each in group if each is not None])
+            return self._writer.submit(write, erases=erases)
 
 
-def _commit(connection: "apsw.Connection", group: Sequence[tuple[Write, "Future[object]"]]) -> None:
-    """Run writes in one transaction; each is answered after the commit, with its own result or its own error."""
-    outcomes: list[object]
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        outcomes = [_attempt(connection, write) for write, _ in group]
-        connection.execute("COMMIT")
-    except Exception as error:  # the disk refused: nobody's write is kept, and everybody is told so
-        with suppress(Exception):
-            connection.execute("ROLLBACK")
-        outcomes = [error] * len(group)
-    if any(isinstance(write, _Erasure) for write, _ in group):
-        fault = _write_anew(connection)
-        outcomes = [
-            fault or told if isinstance(write, _Erasure) else told for (write, _), told in zip(group, outcomes, strict=True)
-        ]
-    for (_, done), told in zip(group, outcomes, strict=True):
-        _answer(done, told)
-
-
-def _write_anew(connection: "apsw.Connection") -> Exception | None:
-    """Copy what is left into a database without a trace of what was, and cut the log to nothing; returns what prevented it."""
-    try:
-        connection.execute("VACUUM")
-        [(busy, _, _)] = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    except Exception as error:  # apsw has a class for each of SQLite's codes
-        return error
-    return ArtifactError("store: expected to truncate the log after an erasure, but somebody was reading it") if busy else None
-
-
-def _answer(done: "Future[object]", told: object) -> None:
-    """Tell who asked; one who no longer listens is not told, and what was written stays written."""
-    if not done.set_running_or_notify_cancel():
-        return
-    if isinstance(told, Exception):
-        done.set_exception(told)
-    else:
-        done.set_result(told)
-
-
-def _attempt(connection: "apsw.Connection", write: Write) -> object:
-    """Run one write; a refusal is its answer. It comes before anything is written, so that there is nothing to undo."""
-    try:
-        return write(connection)
-    except UsageError as error:
-        return error
-
-
-@dataclass(frozen=True)
-class _Erasure:
-    """Forgets a device. A type of its own, because the log is truncated after it."""
-
-    device: bytes
-
-    def __call__(self, connection: "apsw.Connection") -> bool:
-        connection.execute("DELETE FROM feedback WHERE device = ?", (self.device,))
-        connection.execute("DELETE FROM report WHERE device = ?", (self.device,))
-        return bool(connection.execute("DELETE FROM device WHERE id = ? RETURNING 1", (self.device,)).fetchall())
+def _erase(device: bytes, connection: "apsw.Connection") -> bool:
+    """Delete all that is known of a device."""
+    connection.execute("DELETE FROM feedback WHERE device = ?", (device,))
+    connection.execute("DELETE FROM report WHERE device = ?", (device,))
+    return bool(connection.execute("DELETE FROM device WHERE id = ? RETURNING 1", (device,)).fetchall())
 
 
 def _enroll(device: bytes, public: bytes, now: int, connection: "apsw.Connection") -> EnrolledDevice:
@@ -366,35 +259,3 @@ def set_setting(name: str, value: bytes, connection: "apsw.Connection") -> None:
     connection.execute(
         "INSERT INTO setting VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value)
     )
-
-
-def _open(path: Path) -> "apsw.Connection":
-    """Open the writing connection, and bring the file to today's schema."""
-    import apsw
-
-    if tuple(map(int, apsw.sqlite_lib_version().split("."))) < LEAST_SQLITE:
-        least = ".".join(map(str, LEAST_SQLITE))
-        raise ArtifactError(f"apsw: expected SQLite {least} or newer, got {apsw.sqlite_lib_version()}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        connection = _connect(path)
-        [(found,)] = connection.execute("PRAGMA user_version").fetchall()
-        seen = int(str(found))
-        if seen > len(MIGRATIONS):
-            raise ArtifactError(f"{path}: expected a store of version {len(MIGRATIONS)} or older, got {seen}")
-        for version, statements in enumerate(MIGRATIONS[seen:], start=seen + 1):
-            connection.execute(f"BEGIN IMMEDIATE; {statements}; PRAGMA user_version = {version}; COMMIT")
-    except apsw.Error as error:
-        raise ArtifactError(f"{path}: expected a store, got: {error}") from error
-    return connection
-
-
-def _connect(path: Path) -> "apsw.Connection":
-    """Open a connection: durable, tidy, patient for a moment."""
-    import apsw
-
-    connection = apsw.Connection(str(path))
-    connection.set_busy_timeout(5_000)
-    for name, value in PRAGMAS:
-        connection.pragma(name, value)
-    return connection

@@ -12,7 +12,7 @@ from ossia.data.splits import Cases
 from ossia.errors import UsageError
 from ossia.evaluation.lists import GIVEN, candidate_recall, list_rank_batches
 from ossia.evaluation.protocol import FULL, Judgement, rank_batches, repeat_share
-from ossia.evaluation.table import Comparison, Row, compare, make_row, with_bytes
+from ossia.evaluation.results import Comparison, Row, compare, make_row, with_bytes
 from ossia.service.contenders import Contender
 
 CONTROLS = (

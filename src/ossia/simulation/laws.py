@@ -33,6 +33,7 @@ from ossia.device.resident import Resident
 from ossia.device.run import Ranked
 from ossia.device.session import CLOCK_TOLERANCE, HELD
 from ossia.errors import ArtifactError
+from ossia.simulation.peril import Doubt
 from ossia.simulation.stand_in import CANARY, SIGNER
 
 TOP = 5
@@ -159,7 +160,7 @@ class Ledger:
         if self.held and self.held[0].harmful and self._walks():
             raise LawBroken("guarded", f"expected a harmful payload to go after {self.history}")
 
-    def check_reborn(self, kept: Kept, doubts: "Sequence[Doubt]", known: dict[bytes, bool]) -> None:
+    def check_reborn(self, kept: Kept, doubts: Sequence[Doubt], known: dict[bytes, bool]) -> None:
         """Hold what is found after a power cut to what was acknowledged; what was under way may be there or not.
 
         Args:
@@ -243,19 +244,6 @@ class Ledger:
         if resident.session is None or not self.history:
             return "popularity"
         return next((f"payload {each.sequence}" for each in self.held if now < each.expiry), "base")
-
-
-@dataclass(frozen=True)
-class Doubt:
-    """What may be on the disk, or not.
-
-    Attributes:
-        click: an item; empty: none.
-        payload: what had arrived; empty: nothing.
-    """
-
-    click: str = ""
-    payload: bytes = b""
 
 
 def check_staged(rollout: Rollout, secret: bytes, held: int, wanted: int) -> None:

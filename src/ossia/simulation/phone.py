@@ -1,6 +1,6 @@
 """A simulated device: the real `Device`, `Resident` and `Home`, on a virtual disk, with a clock that may be wrong.
 
-Its ledger is asked after every event. What is under way when the power goes is in doubt: it may be there afterwards, or not.
+Its ledger is asked after every event, and what is under way when the power goes is in doubt (`peril.py`).
 """
 
 from dataclasses import replace
@@ -17,11 +17,14 @@ from ossia.device.following import News, adopt
 from ossia.device.home import FILE, Home, Keeper
 from ossia.device.kept import new_kept
 from ossia.device.policy import DAY_S, Policy
-from ossia.device.resident import Resident, Settings, Shown, open_resident
+from ossia.device.resident import Resident, open_resident
 from ossia.device.run import Device, Heard
+from ossia.device.settings import Settings
+from ossia.device.shown import Shown
 from ossia.errors import PayloadError
 from ossia.simulation.disk import PowerCut, VirtualDisk
-from ossia.simulation.laws import TOP, Doubt, LawBroken, Ledger, check_disclosed
+from ossia.simulation.laws import TOP, LawBroken, Ledger, check_disclosed
+from ossia.simulation.peril import Doubt, Peril
 from ossia.simulation.stand_in import CANARY, SIGNER, KeyList, next_item, ring_runtime
 
 if TYPE_CHECKING:
@@ -35,7 +38,6 @@ WAKE_S: Final = 3_400
 LOOK_S: Final = 4 * 3_600
 REBOOT_S: Final = 3 * DAY_S
 BOOT_S: Final = 60
-FAULTS: Final = 0.01  # of what is written
 
 
 class Phone:
@@ -51,6 +53,7 @@ class Phone:
         self.index, self._world = index, world
         self._random = Random(world.random.random())
         self._disk = VirtualDisk(self._random)
+        self._peril = Peril(self._disk, self._random)
         self._home = Home(FOLDER, self._disk)
         self.keys = keys = KeyList(SIGNER.key_id)
         self._settings = Settings(
@@ -60,7 +63,6 @@ class Phone:
         self._device: Device | None = None
         self._base: Base | None = world.bases[0]
         self._wrong, self._changed, self._ranking, self._last = 0.0, 0.0, False, ""
-        self._doubts: list[Doubt] = []
         self.reachable, self.boot, self.expected, self._tried = True, 0, 0.0, 0.0
         kept = new_kept(self._random.randbytes(32))
         self.device = device_of(kept.public)
@@ -87,8 +89,9 @@ class Phone:
         kept = self._home.load()
         if kept is None:
             raise LawBroken("kept", "expected a session on the disk, found none")
-        self._ledger.check_reborn(kept, self._doubts, self._signed)
-        self._doubts, self._changed = [], self._world.now
+        self._ledger.check_reborn(kept, self._peril.doubts, self._signed)
+        self._peril.settle()
+        self._changed = self._world.now
         resident = open_resident(adopt(kept, self.release), self._base, self._settings)
         self._device = Device(Keeper(self._home, resident), self, self, top=TOP, clock=self._clock, random=self._random)
         self._ledger.check_release(resident)
@@ -113,7 +116,7 @@ class Phone:
         if self._device is None:
             return "off"
         item = next_item(self._last, self._random)
-        self._arm(Doubt(click=item))
+        self._peril.arm(Doubt(click=item))
         self._ranking = True
         try:
             ranked = self._device.click(item)
@@ -121,7 +124,7 @@ class Phone:
             return self._cut()
         finally:
             self._ranking = False
-        self._disarm(refused=bool(ranked.fault) or not ranked.known)
+        self._peril.disarm(refused=bool(ranked.fault) or not ranked.known)
         self._ledger.check_ranked(ranked, self._device.resident, int(self._clock()))
         self._last = self._ledger.history[-1] if self._ledger.history else ""
         return f"{ranked.shown.by} {ranked.shown.ids[0]} {self._look()}"
@@ -166,12 +169,12 @@ class Phone:
         if self._device is None:
             return "off"
         payload, before = _payload_of(answer), self._device.resident
-        self._arm(Doubt(payload=payload))
+        self._peril.arm(Doubt(payload=payload))
         try:
             told = self._device.hear(Heard(request, answer))
         except PowerCut:
             return self._cut()
-        self._disarm(refused=isinstance(told, str))
+        self._peril.disarm(refused=isinstance(told, str))
         taken = not isinstance(told, str) and told.accepted and request.kind == "ask"
         if taken:
             base = b"" if before.session is None else before.session.base.id  # a newer one may be on the disk, and not in force
@@ -221,12 +224,12 @@ class Phone:
             self.keys = self._world.cloud.keys
             self._settings = replace(self._settings, verify=news.verify)
         before = self._device.resident
-        self._arm(Doubt())
+        self._peril.arm(Doubt())
         try:
             told = ",".join(self._device.take(news))
         except PowerCut:
             return self._cut()
-        self._disarm(refused="disk" in told)
+        self._peril.disarm(refused="disk" in told)
         after = self._device.resident
         if after.session is not before.session and after.session is not None:
             self._ledger.move(after.session.base.id)
@@ -325,12 +328,12 @@ class Phone:
         """Ask, if it is time to."""
         if self._device is None:
             return "off"
-        self._arm(Doubt())
+        self._peril.arm(Doubt())
         try:
             told = list(self._device.wake())
         except PowerCut:
             return self._cut()
-        self._disarm(refused=True)  # it may have written nothing at all
+        self._peril.disarm(refused=True)  # it may have written nothing at all
         if told:
             self._world.at(self._world.now + 30, "look", self._look)
         self._retry()
@@ -355,22 +358,6 @@ class Phone:
         self._disk.crash()
         self._world.at(self._world.now + BOOT_S, "boot", self.start)
         return "cut"
-
-    def _arm(self, doubt: Doubt) -> None:
-        """Say what is under way, and let now and then the power go or a call fail in the middle of it."""
-        self._doubts.append(doubt)
-        if self._random.random() < FAULTS:
-            step = self._disk.steps + self._random.randint(1, 6)
-            if self._random.random() < 0.5:
-                self._disk.cut_at = step
-            else:
-                self._disk.fail_at = step
-
-    def _disarm(self, *, refused: bool) -> None:
-        """Nothing is under way any more; what the disk refused stays in doubt until it takes something."""
-        if not refused:
-            self._doubts = []
-        self._disk.cut_at = self._disk.fail_at = 0
 
     def _clock(self) -> float:
         """Tell the time, as the device sees it."""

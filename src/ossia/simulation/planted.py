@@ -25,9 +25,11 @@ from ossia.device.guard import Guard
 from ossia.device.home import Keeper
 from ossia.device.kept import Kept
 from ossia.device.policy import Backoff
-from ossia.device.resident import Resident, Settings, Shown, open_resident
+from ossia.device.resident import Resident, open_resident
 from ossia.device.run import Device, Ranked
 from ossia.device.session import Session, Version
+from ossia.device.settings import Settings
+from ossia.device.shown import Shown
 from ossia.simulation.cloud import Memory
 from ossia.simulation.disk import VirtualDisk
 from ossia.simulation.world import Report, World

@@ -35,6 +35,9 @@ HOUR_S = 3_600
 LATENCY_S = 0.2
 PATIENCE_S = 20.0
 OUTAGE_S = THEFT_S = 6 * HOUR_S
+CHANCE = 6
+"""By how much the busiest minute after an outage may exceed three times the expected m by chance: of 60 minutes' Poisson counts
+one exceeds 3 m + 6 with probability below 1e-4, whatever m is; 3 m + 4 with up to .005: once in 200 worlds."""
 QUIET_S = 12 * HOUR_S  # at the end nothing new goes wrong, so that what should have come right can be seen
 POLICIES: tuple[Policy, ...] = (
     partial(periodic, every_s=DAY_S),
@@ -215,7 +218,7 @@ class World:
         self.report.first_minute = self.cloud.minutes[int(begin) // 60]
         waves = self.report.waiting * 60 / (Backoff().cap_s / 2)
         most = max(self.cloud.minutes[int(begin) // 60 + minute] for minute in range(60))
-        if most > 3 * waves + 0.01 * len(self.phones) + 6:  # the last for chance in a small fleet
+        if most > 3 * waves + 0.01 * len(self.phones) + CHANCE:
             raise LawBroken("load", f"expected about {waves:.0f} requests a minute after the outage, got {most}")
         late = [phone for phone in self.phones if phone.is_late]
         if late:

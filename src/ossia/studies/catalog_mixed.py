@@ -22,7 +22,8 @@ from ossia.adaptation import Base
 from ossia.adaptation.prices import fixed_table
 from ossia.data import Cases
 from ossia.evaluation.metrics import gains_at_k
-from ossia.studies.catalog import CHUNK, SHARES, STALE, Holding, Room, row_bytes
+from ossia.studies.catalog import SHARES, Holding
+from ossia.studies.catalog_room import CHUNK, STALE, Room, row_bytes
 from ossia.training.frozen import earlier, remove_seen, take_cases
 
 MIXED = "own rows, mixed widths"

@@ -21,7 +21,8 @@ from torch import Tensor
 from ossia.adaptation import Base
 from ossia.adaptation.sections import DIGEST_BYTES, encode_row_lists
 from ossia.evaluation.metrics import gains_at_k
-from ossia.studies.catalog import CHUNK, ROW_BITS, Room, ranks_of, row_bytes, rows_within
+from ossia.studies.catalog import ranks_of
+from ossia.studies.catalog_room import CHUNK, ROW_BITS, Room, row_bytes, rows_within
 from ossia.training.frozen import earlier, remove_seen, take_cases
 from ossia.types import WIDTHS
 

@@ -12,9 +12,11 @@ import msgspec
 
 from ossia.data import Dataset
 from ossia.files import write_whole
-from ossia.studies.catalog import CASES, Room, judge, write_holdings
+from ossia.studies.catalog import judge, write_holdings
 from ossia.studies.catalog_mixed import choose_splits, judge_mixed
 from ossia.studies.catalog_refresh import refreshes
+from ossia.studies.catalog_room import CASES, Room
+from ossia.studies.runs import names_of
 
 HOLDINGS, MIXTURES, SPLITS, REFRESHES = "catalog.npz", "mixed.npz", "splits.json", "refreshes.json"
 
@@ -30,16 +32,19 @@ def study(data: Dataset, runs: Sequence[Path], folder: Path, cases: int = CASES)
 
     Yields:
         the name of each file that is through.
+
+    Raises:
+        UsageError: two runs of one name, or none.
     """
-    for run in runs:
-        place = folder / run.resolve().name
-        missing = [name for name in PARTS if not (place / name).exists()]
+    for name, run in zip(names_of(runs), runs, strict=True):
+        place = folder / name
+        missing = [part for part in PARTS if not (place / part).exists()]
         if not missing:
             continue
         room = Room.prepare(data, run, place, cases=cases)
-        for name in missing:
-            PARTS[name](room, place)
-            yield f"{place.name}, {name}"
+        for part in missing:
+            PARTS[part](room, place)
+            yield f"{name}, {part}"
 
 
 def _judge_holdings(room: Room, place: Path) -> None:

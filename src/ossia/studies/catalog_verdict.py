@@ -17,11 +17,13 @@ from ossia.evaluation import Interval, Provenance, bootstrap_mean, paired_bootst
 from ossia.evaluation.metrics import gains_at_k
 from ossia.evaluation.page import page, section
 from ossia.evaluation.plots import CatalogCurve, plot_catalog
-from ossia.evaluation.table import Family, provenance_lines
+from ossia.evaluation.results import Family
+from ossia.evaluation.table import provenance_lines
 from ossia.files import write_whole
-from ossia.studies.catalog import BY_MEANS, STALE, Holding, read_holdings
+from ossia.studies.catalog import Holding, read_holdings
 from ossia.studies.catalog_mixed import MIXED, Split
 from ossia.studies.catalog_refresh import EVENTS, Refresh
+from ossia.studies.catalog_room import BY_MEANS, STALE
 from ossia.studies.catalog_study import HOLDINGS, MIXTURES, REFRESHES, SPLITS
 
 WHOLE = "float32 table"

@@ -28,18 +28,19 @@ from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ossia.adaptation import Base
 from ossia.adaptation.allocate_codes import GAIN
 from ossia.backbones import Backbone
 from ossia.data import Cases, Dataset
 from ossia.files import write_whole
 from ossia.personalizers import Ridge
-from ossia.training import load_run, publish
+from ossia.studies.runs import published
+from ossia.training import load_run
 from ossia.training.checkpoint import tensor_bytes
 from ossia.training.frozen import Events, FrozenBase, fit_temperature
 from ossia.training.personalizer import choose_events
 from ossia.training.personalizer_recipe import PersonalizerRecipe
-from ossia.training.sensitivities import fit_ridge, observe, solve
+from ossia.training.ridge_fit import fit_ridge
+from ossia.training.sensitivities import observe, solve
 from ossia.types import WIDTHS
 
 BATCH = 3_200
@@ -104,7 +105,7 @@ class Material:
         Raises:
             ArtifactError: the run was trained on other data.
         """
-        base = Base.load(folder / "base") if (folder / "base").exists() else publish(run, data, folder / "base")
+        base = published(run, data, folder)
         split, recipe = data.split(), PersonalizerRecipe(seed=seed, validation_users=data.users)
         frozen = FrozenBase.load(base, (2, 8), torch.device("cpu"))
         learn, select = (frozen.events(cases) for cases in choose_events(data, recipe))

@@ -15,9 +15,11 @@ from ossia.data import Dataset
 from ossia.errors import UsageError
 from ossia.evaluation import Comparison, Judgement, Provenance, Row, compare, make_row, paired_bootstrap, repeat_share
 from ossia.evaluation.report import Headline, Report, write_report
-from ossia.evaluation.table import Family
-from ossia.studies.chord import AGES, COMMON, RANDOM_ENCODER, Spread, read_row
+from ossia.evaluation.results import Family
+from ossia.studies.chord import COMMON, RANDOM_ENCODER
+from ossia.studies.chord_desk import AGES, Spread
 from ossia.studies.chord_point import Point
+from ossia.studies.judged_rows import read_row
 from ossia.training.frozen import Judged
 
 RIVALS = (

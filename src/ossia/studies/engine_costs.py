@@ -11,7 +11,8 @@ import numpy as np
 from ossia.adaptation import Adaptation, Base, write_base
 from ossia.adaptation.prices import CostTable
 from ossia.device import engine as native
-from ossia.studies.engine_bench import CANDIDATES, least_and_late, make_task
+from ossia.studies.engine_bench import least_and_late
+from ossia.studies.engine_contenders import CANDIDATES, make_task
 from ossia.types import Candidates
 
 

@@ -30,14 +30,16 @@ from ossia.data import Dataset
 from ossia.errors import UsageError
 from ossia.evaluation.controls import another_user
 from ossia.files import write_whole
-from ossia.studies.chord import Done, write_row
 from ossia.studies.fine_tuning import fine_tune
 from ossia.studies.forward_ofa_conflict import measure_conflict
-from ossia.studies.forward_ofa_desk import Desk
+from ossia.studies.forward_ofa_desk import Desk, levels_path
 from ossia.studies.forward_ofa_variants import VARIANTS
+from ossia.studies.judged_rows import Done, write_row
+from ossia.studies.runs import names_of
 from ossia.training.frozen import Events, Judged, earlier, take_cases
 from ossia.training.generator_recipe import GeneratorRecipe
 
+OWN = "own payload"
 AGES = (2, 5)
 FINE_TUNED = "fine-tuned on the device"
 FINE_TUNED_USERS = 1_000
@@ -70,19 +72,18 @@ def study(
         each row, when it is written down.
 
     Raises:
-        UsageError: two runs of one name, none, a share out of range, an unknown variant, or other settings than the study
-            began with.
+        UsageError: two runs of one name, none, a share out of range, an unknown variant, other settings than the study
+            began with, or a study from before controllers were held to levels.
         ArtifactError: a run was trained on other data.
     """
-    names = [run.resolve().name for run in runs]
-    if len(set(names)) != len(names) or not names:
-        raise UsageError(f"study: expected runs in folders of different names, got {', '.join(names) or 'none'}")
+    names = names_of(runs)
     if wrong := [share for share in shares if not 0 <= share <= 1]:
         raise UsageError(f"study: expected shares of 0 … 1, got {wrong[0]:g}")
     if unknown := sorted(set(variants) - set(VARIANTS)):
         raise UsageError(f"study: expected variants among {', '.join(VARIANTS)}, got {unknown[0]!r}")
     _keep_settings(folder / "study.json", {"recipe": recipe.resolve(), "cases": cases, "prices": prices})
     for name, path in zip(names, runs, strict=True):
+        refuse_older(folder / name)
         desk = Desk.prepare(data, path, folder / name, recipe.resolve(), cases=cases, prices=prices)
         for place, make in _rows(desk, shares, variants):
             if not place.exists():
@@ -98,24 +99,40 @@ def _keep_settings(path: Path, made_with: Mapping[str, object]) -> None:
     write_whole(path, settings)
 
 
+def refuse_older(folder: Path) -> None:
+    """Refuse rows from before controllers were held to levels: they are of controllers that were asked at every budget.
+
+    Args:
+        folder: of one run of the study.
+
+    Raises:
+        UsageError: it has such rows.
+    """
+    levels = levels_path(folder, OWN)
+    if not levels.exists() and any(folder.glob(f"rows/*/{OWN}.npz")):
+        raise UsageError(
+            f"{levels}: expected the levels that its rows were judged with, found none; the study is older: begin a new folder"
+        )
+
+
 def _rows(desk: Desk, shares: Sequence[float], variants: Sequence[str]) -> Iterator[tuple[Path, Callable[[Path], None]]]:
     """Name every file of a run's results, and say how it is made. Cheap ones first: what is expensive comes last."""
     for share in shares:
         place = desk.folder / "rows" / f"{share:g}"
         yield place / "uniform depth.npz", partial(_judge, desk, "without controller", share, trained=False)
         yield place / "uniform depth.json", partial(_write_spent, desk, "without controller", share, trained=False)
-        yield place / "lookup table.npz", partial(_judge_table, desk, "own payload", share, trained=False)
+        yield place / "lookup table.npz", partial(_judge_table, desk, OWN, share, trained=False)
         yield place / "lookup table.json", partial(_write_looked_up, desk, share)
     for name in variants:
         for share in shares:
             place = desk.folder / "rows" / f"{share:g}"
             yield place / f"{name}.npz", partial(_judge, desk, name, share)
             yield place / f"{name}.json", partial(_write_spent, desk, name, share)
-            if name == "own payload":
+            if name == OWN:
                 yield place / "another user's payload.npz", partial(_judge, desk, name, share, whose="another")
                 yield place / "average user's payload.npz", partial(_judge, desk, name, share, whose="average")
                 for age in AGES:
-                    yield place / f"own payload, {age} events old.npz", partial(_judge, desk, name, share, age=age)
+                    yield place / f"{OWN}, {age} events old.npz", partial(_judge, desk, name, share, age=age)
                 yield place / "lookup table, own weights.npz", partial(_judge_table, desk, name, share)
                 yield place / "controller at every budget.npz", partial(_judge, desk, name, share, held=False)
                 yield place / "controller at every budget.json", partial(_write_spent, desk, name, share, held=False)
@@ -165,7 +182,7 @@ def _write_looked_up(desk: Desk, share: float, path: Path) -> None:
 
 def _write_conflict(desk: Desk, path: Path) -> None:
     """Write down the cosines between gradients of different structures."""
-    nets = {name: desk.trained(name) for name in ("own payload", "shared weights, no mapper")}
+    nets = {name: desk.trained(name) for name in (OWN, "shared weights, no mapper")}
     write_whole(path, msgspec.json.encode(measure_conflict(desk.frozen, nets, desk.learn, seed=desk.recipe.seed)))
 
 

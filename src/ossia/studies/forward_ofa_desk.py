@@ -16,7 +16,7 @@ from msgspec import Struct
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ossia.adaptation import Base, CostTable
+from ossia.adaptation import CostTable
 from ossia.adaptation.prices import block_latency
 from ossia.data import Dataset
 from ossia.files import write_whole
@@ -25,11 +25,12 @@ from ossia.personalizers.forward_ofa import ForwardOfa
 from ossia.personalizers.levels import Level
 from ossia.service.contenders import draw_cases
 from ossia.studies.forward_ofa_variants import VARIANTS, Static
-from ossia.training import publish
+from ossia.studies.runs import published
 from ossia.training.checkpoint import snapshot, tensor_bytes
 from ossia.training.fit import fit, seeded
 from ossia.training.frozen import EventBatch, Events, FrozenBase, Judged, fit_temperature
-from ossia.training.generator import answered_states, levels_of, make_generator, weights_loss
+from ossia.training.generator import make_generator
+from ossia.training.generator_answers import answered_states, levels_of, weights_loss
 from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.training.personalizer_events import choose_events
 from ossia.training.structures import Structure, Tried, look_up, try_structures
@@ -100,7 +101,7 @@ class Desk:
         Raises:
             ArtifactError: the run was trained on other data.
         """
-        base = Base.load(folder / "base") if (folder / "base").exists() else publish(run, data, folder / "base")
+        base = published(run, data, folder)
         frozen = FrozenBase.load(base, (8,), torch.device("cpu"))
         learn, select = (frozen.events(cases) for cases in choose_events(data, recipe))
         frozen = replace(frozen, temperature=fit_temperature(frozen, select))
@@ -136,7 +137,7 @@ class Desk:
 
     def _levels(self, name: str, network: ForwardOfa) -> tuple[Level, ...]:
         """Find a variant's levels on validation, or read them."""
-        path = self.folder / f"{name} levels.json"
+        path = levels_path(self.folder, name)
         if not path.exists():
             write_whole(path, msgspec.json.encode(levels_of(self.frozen, self.recipe, network, self.select)))
         return tuple(Level(*each) for each in msgspec.json.decode(path.read_bytes(), type=list[Level]))
@@ -250,6 +251,19 @@ class Desk:
             if since >= recipe.patience:
                 break
         return best
+
+
+def levels_path(folder: Path, name: str) -> Path:
+    """Say where a variant's levels lie.
+
+    Args:
+        folder: the desk's.
+        name: in `VARIANTS`.
+
+    Returns:
+        the file.
+    """
+    return folder / f"{name} levels.json"
 
 
 def _run(

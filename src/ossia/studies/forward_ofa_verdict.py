@@ -14,15 +14,14 @@ from ossia.data import Dataset
 from ossia.errors import UsageError
 from ossia.evaluation import Comparison, Judgement, Provenance, Row, make_row, repeat_share
 from ossia.evaluation.report import Headline, Report, write_report
-from ossia.evaluation.table import Family
-from ossia.studies.chord import read_row
+from ossia.evaluation.results import Family
 from ossia.studies.chord_verdict import compare_judged
-from ossia.studies.forward_ofa import FINE_TUNED
+from ossia.studies.forward_ofa import FINE_TUNED, OWN, refuse_older
 from ossia.studies.forward_ofa_conflict import Conflict
 from ossia.studies.forward_ofa_desk import Spent
+from ossia.studies.judged_rows import read_row
 from ossia.training.frozen import Judged
 
-OWN = "own payload"
 FAMILIES: Mapping[str, Family] = {
     OWN: "personal",
     "another user's payload": "control",
@@ -71,8 +70,10 @@ def conclude(data: Dataset, folder: Path, runs: Sequence[str], share: float, *, 
         the verdict.
 
     Raises:
-        UsageError: there are no rows.
+        UsageError: there are no rows, or they are from before controllers were held to levels.
     """
+    for run in runs:
+        refuse_older(folder / run)
     places = [folder / run / "rows" / f"{share:g}" for run in runs]
     made = sorted(places[0].glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
     names = [path.stem for path in made if all((place / path.name).exists() for place in places)]

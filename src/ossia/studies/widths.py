@@ -32,6 +32,7 @@ from ossia.errors import UsageError
 from ossia.evaluation import Comparison, Interval, Judgement, Row, compare, make_row, repeat_share
 from ossia.files import write_whole
 from ossia.quantization.fake import Scales
+from ossia.studies.runs import names_of
 from ossia.training import BackboneRecipe, Run, load_run, train_backbone
 from ossia.training.recipes import Widths
 from ossia.training.validation import choose_cases, validation_ranks
@@ -143,9 +144,7 @@ def study(data: Dataset, runs: Sequence[Path], settings: Settings, folder: Path)
         UsageError: no such lesson, two runs of one name, or the folder holds a study with other settings.
     """
     settings.check()
-    names = [run.resolve().name for run in runs]
-    if len(set(names)) != len(names) or not names:
-        raise UsageError(f"study: expected runs in folders of different names, got {', '.join(names) or 'none'}")
+    names = names_of(runs)
     test = data.split().test
     cases = choose_cases(test, len(test), 0)
     for name, path in zip(names, runs, strict=True):

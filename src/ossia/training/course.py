@@ -11,6 +11,7 @@ import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,9 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from ossia.adaptation import Base
+from ossia.data import Dataset
 from ossia.errors import UsageError
 from ossia.training.checkpoint import optimizer_tensors, restore_optimizer, snapshot
-from ossia.training.fit import Step
+from ossia.training.fit import Loss, Step, fit
+from ossia.training.frozen import Events, FrozenBase
 from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.training.personalizer_checkpoint import PersonalizerEpoch, State, load_state, save_state, training_folder
 from ossia.training.personalizer_recipe import PersonalizerRecipe
@@ -36,14 +39,27 @@ class Choices(NamedTuple):
     ndcg: float
 
 
+@dataclass(frozen=True, eq=False)
 class Course(ABC):
     """What a personalizer's training does in an epoch.
 
     Attributes:
         network: what learns, on the device that computes.
+        frozen: the base.
+        learned: what to learn from.
+        select: what epochs are chosen on.
+        recipe: the resolved settings.
+        data: the log.
+        path: the base's folder.
     """
 
     network: nn.Module
+    frozen: FrozenBase
+    learned: Events
+    select: Events
+    recipe: PersonalizerRecipe | GeneratorRecipe
+    data: Dataset
+    path: Path
 
     @abstractmethod
     def learn(self, optimizer: torch.optim.Optimizer, epoch: int) -> Iterable[Step]:
@@ -56,6 +72,21 @@ class Course(ABC):
         Returns:
             the steps, each taken when it is asked for.
         """
+
+    def fit(self, loss: Loss, optimizer: torch.optim.Optimizer, epoch: int) -> Iterator[Step]:
+        """Take an optimizer step per batch of what is learned from, in an order of the epoch's own.
+
+        Args:
+            loss: of the network on a batch.
+            optimizer: of the network's parameters.
+            epoch: its number, from 0.
+
+        Returns:
+            the steps, each taken when it is asked for.
+        """
+        recipe = self.recipe
+        batches = self.learned.batches(recipe.batch, np.random.default_rng((recipe.seed, 2, epoch)))
+        return fit(self.network, loss, batches, optimizer, seed=(recipe.seed, 3, epoch))
 
     @abstractmethod
     def compare(self) -> Choices:

@@ -24,26 +24,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ossia.adaptation import Base
 from ossia.adaptation.allocate_codes import GAIN
-from ossia.adaptation.personalizer_manifest import personalizer_folder
+from ossia.adaptation.personalizer_manifest import MODEL, personalizer_folder
 from ossia.data import Cases, Dataset
 from ossia.errors import UsageError
 from ossia.personalizers import PERSONALIZERS, AbstractPersonalizer
+from ossia.training.code_choices import compare_choices, constant_importance, own_steps
 from ossia.training.course import Choices, Course, finished, follow
-from ossia.training.fit import Step, fit, seeded
-from ossia.training.frozen import EventBatch, Events, FrozenBase
+from ossia.training.export import export_onnx
+from ossia.training.fit import Step, seeded
+from ossia.training.frozen import EventBatch, FrozenBase
 from ossia.training.generator import GeneratorCourse
 from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.training.losses import full_softmax
 from ossia.training.personalizer_checkpoint import PersonalizerEpoch, check_installed, training_folder
 from ossia.training.personalizer_events import choose_events, prepare_events
 from ossia.training.personalizer_recipe import PersonalizerRecipe
-from ossia.training.release import compare_choices, own_steps, release
+from ossia.training.release import release
 from ossia.training.row_prior import choose_beta
 from ossia.training.sensitivities import learn_sensitivities
 from ossia.types import WIDTHS
@@ -136,21 +137,11 @@ class CodesCourse(Course):
 
     Attributes:
         network: the personalizer.
-        frozen: the base.
-        learned: what to learn from.
-        select: what epochs are chosen on.
         recipe: the resolved settings.
-        data: the log.
-        path: the base's folder.
     """
 
     network: AbstractPersonalizer
-    frozen: FrozenBase
-    learned: Events
-    select: Events
     recipe: PersonalizerRecipe
-    data: Dataset
-    path: Path
 
     @classmethod
     def prepare(
@@ -189,9 +180,7 @@ class CodesCourse(Course):
             return learn_sensitivities(
                 self.frozen, self.network, self.learned, self._likelihood, size=size, steps=steps, seed=recipe.seed
             )
-        every = self.learned.batches(recipe.batch, np.random.default_rng((recipe.seed, 2, epoch)))
-        batches = (batch.to(torch.device(recipe.device)) for batch in every)
-        return fit(self.network, codes_loss(self.frozen, recipe), batches, optimizer, seed=(recipe.seed, 3, epoch))
+        return self.fit(codes_loss(self.frozen, recipe), optimizer, epoch)
 
     def _likelihood(self, personalizer: AbstractPersonalizer) -> float:
         """Say how likely the next items are of those that nothing was learned from, with their own widths."""
@@ -216,10 +205,17 @@ class CodesCourse(Course):
         Returns:
             the personalizer's folder.
         """
-        recipe = self.recipe
-        rows = choose_beta(self.frozen, self.data.split().validation, seed=recipe.seed)
-        personalizer = self.network.cpu()
-        return release(self.path, self.frozen, personalizer, self.learned, self.select, rows, recipe, self.data.hash, epochs)
+        recipe, personalizer = self.recipe, self.network.cpu()
+        chosen = choose_beta(self.frozen, self.data.split().validation, seed=recipe.seed)
+        return release(
+            self,
+            epochs,
+            {MODEL: export_onnx(personalizer, {"profiles": self.frozen.base.manifest.shape["dim"]}, "importance")},
+            constant_importance(self.frozen, personalizer, self.learned, chosen.beta),
+            alphabet=recipe.alphabet,
+            beta=chosen.beta,
+            rows={f"rows_ndcg_beta_{beta:g}": quality for beta, quality in chosen.quality.items()},
+        )
 
 
 def codes_loss(frozen: FrozenBase, recipe: PersonalizerRecipe) -> CodesLoss:

@@ -6,15 +6,12 @@ of their own per channel. One backward pass per event then gives, for all channe
     s_uc = −∂ loss_u / ∂ m_uc         how much the next item's log-likelihood gains as channel c moves to its wide end
 
 A single event's s is nearly all noise (of its variance on Amazon Beauty less than 1 % can be predicted), so a closed-form
-ridge regression averages it over users with similar profiles:
+ridge regression averages it over users with similar profiles (`ridge_fit.py`):
 
-    ŝ(p) = φ(p) B,     B = (ΦᵀΦ + λ √n)⁻¹ ΦᵀS,     φ: `ossia.personalizers.ridge`,  centered on both sides
+    ŝ(p) = φ(p) B
 
-Widths are dealt out by the *order* of ŝ, so its direction counts and its length does not: λ is the one whose predictions point
-most nearly where every fifth event does, by the cosine
-
-    a(λ) = Σ_u ŝ_u · s_u / √(Σ_u |ŝ_u|² Σ_u |s_u|²)          deviations from the mean over users; .08 on Beauty
-
+Widths are dealt out by the *order* of ŝ, so its direction counts and its length does not: the ridge's penalty is chosen by the
+cosine between what it predicts and what was held out, as deviations from the mean over users (.08 on Beauty).
 The least squared error would shrink more, and was .006 to .02 nats worse where widths were then used (validation, Beauty).
 But the mean over users is part of ŝ, too, and how long the personal part is beside it decides whose order it is:
 
@@ -28,30 +25,26 @@ An importance is positive, ŝ need not be. The ridge says I_c ∝ k_c · softplu
 
     C_c = 2 B_c / (k_c σ),      σ the spread of ŝ / k over users and channels
 
-A personalizer that is itself a ridge takes C as it is; any other learns by gradient to say what the ridge says. Only sums over
-events are kept (ΦᵀΦ, ΦᵀS), so a log of any length fits. `personalizer.py` goes on from here.
+A personalizer that is itself a ridge takes C as it is; any other learns by gradient to say what the ridge says
+(`imitation.py`). `personalizer.py` goes on from here.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from ossia.personalizers import AbstractPersonalizer, Ridge
-from ossia.personalizers.ridge import Cosines
-from ossia.training.fit import Step, fit
+from ossia.training.fit import Step
 from ossia.training.frozen import EventBatch, Events, FrozenBase
+from ossia.training.imitation import imitate
+from ossia.training.ridge_fit import Fit, fit_ridge
 
-PENALTIES = tuple(float(2.0**power) for power in range(-2, 15))
-HELD_OUT = 5  # every fifth event chooses the penalty
 SHARPNESS = 2.0
-LR = 3e-3
-BATCH = 256
 SPREAD_EVENTS = 4_096
 CHUNK = 1_024
 LENGTHS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0)
@@ -73,105 +66,6 @@ def sensitivities(frozen: FrozenBase, batch: EventBatch, steps: int) -> Float[Te
     logits = frozen.logits(frozen.states(batch.histories, half.expand(-1, steps, -1)))
     loss = F.cross_entropy(logits, batch.targets, reduction="sum")  # a sum: every event's gradient is its own
     return -torch.autograd.grad(loss, half)[0][:, 0]
-
-
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """What a ridge regression found.
-
-    Attributes:
-        coefficients: B; the first feature is the constant.
-        alignment: cosine between what was predicted and what was held out, both as deviations from the mean.
-        penalty: λ.
-    """
-
-    coefficients: Float[Tensor, "features targets"]
-    alignment: float
-    penalty: float
-
-
-def fit_ridge(
-    features: Cosines, targets: int, observed: Iterable[tuple[Float[Tensor, "events dim"], Float[Tensor, "events targets"]]]
-) -> Fit:
-    """Fit a ridge in one pass; nothing but sums is kept.
-
-    Args:
-        features: φ, on the CPU.
-        targets: how many numbers are predicted of each event.
-        observed: profiles and what to predict, in batches of events in random order.
-
-    Returns:
-        the fit to all events, with the penalty that was best on every fifth.
-    """
-    kept, held = (_Sums(features.size - 1, targets) for _ in range(2))
-    for profiles, found in observed:
-        phi = features(profiles)[:, 1:].double()  # without the constant: sums are centered instead
-        is_held = torch.arange(len(phi)) % HELD_OUT == 0
-        kept.add(phi[~is_held], found[~is_held].double())
-        held.add(phi[is_held], found[is_held].double())
-    alignments = kept.alignments(held)
-    best = int(alignments.argmax())
-    kept.merge(held)
-    return Fit(kept.solve(PENALTIES[best]), float(alignments[best]), PENALTIES[best])
-
-
-class _Sums:
-    """Sufficient statistics of a linear regression on many targets, in double precision."""
-
-    def __init__(self, features: int, targets: int) -> None:
-        double = torch.float64
-        self.events, self.total = 0, 0.0
-        self.phi, self.found = torch.zeros(features, dtype=double), torch.zeros(targets, dtype=double)
-        self.square, self.cross = torch.zeros(features, features, dtype=double), torch.zeros(features, targets, dtype=double)
-
-    def add(self, phi: Tensor, found: Tensor) -> None:
-        """Count some events in."""
-        self.events += len(phi)
-        self.total += float(found.square().sum())
-        self.phi += phi.sum(dim=0)
-        self.found += found.sum(dim=0)
-        self.square.addmm_(phi.T, phi)
-        self.cross.addmm_(phi.T, found)
-
-    def merge(self, other: "_Sums") -> None:
-        """Count another's events in."""
-        self.events += other.events
-        self.total += other.total
-        for name in ("phi", "found", "square", "cross"):
-            getattr(self, name).add_(getattr(other, name))
-
-    def around(self, phi: Tensor, found: Tensor) -> tuple[Tensor, Tensor, float]:
-        """Move the origin: Σ (φ − a)(φ − a)ᵀ, Σ (φ − a)(s − b)ᵀ, Σ |s − b|²."""
-        square = self.square - torch.outer(self.phi, phi) - torch.outer(phi, self.phi) + self.events * torch.outer(phi, phi)
-        cross = self.cross - torch.outer(self.phi, found) - torch.outer(phi, self.found) + self.events * torch.outer(phi, found)
-        return square, cross, self.total - 2 * float(found @ self.found) + self.events * float(found @ found)
-
-    def solve(self, penalty: float) -> Float[Tensor, "features targets"]:
-        """Solve for the coefficients, the constant's first; the constant is not penalized."""
-        phi, found = self.phi / self.events, self.found / self.events
-        square, cross, _ = self.around(phi, found)
-        slopes = torch.linalg.solve(square + penalty * self.events**0.5 * torch.eye(len(phi), dtype=torch.float64), cross)
-        return torch.cat([(found - phi @ slopes)[None], slopes]).float()
-
-    def alignments(self, held: "_Sums") -> Float[Tensor, " penalties"]:
-        """Say for each penalty how well what is learned here predicts the direction of what is held out.
-
-        In the basis in which ΦᵀΦ is diagonal, every penalty is one division, and no coefficients need be made:
-        with G = Vᵀ ΦᵀS and w = 1 / (d + λ√n),  Σ ŝ·s = w · diag(G Hᵀ)  and  Σ |ŝ|² = wᵀ (VᵀΦ'ᵀΦ'V ∘ G Gᵀ) w.
-        """
-        phi, found = self.phi / self.events, self.found / self.events
-        square, cross, _ = self.around(phi, found)
-        other_square, other_cross, other_total = held.around(phi, found)
-        diagonal, basis = torch.linalg.eigh(square)
-        mine, theirs = basis.T @ cross, basis.T @ other_cross
-        together = (mine * theirs).sum(dim=1)
-        lengths = (basis.T @ other_square @ basis) * (mine @ mine.T)
-        found_so_far = []
-        for penalty in PENALTIES:
-            weight = 1 / (diagonal.clamp_min(0) + penalty * self.events**0.5)
-            length = float(weight @ lengths @ weight)
-            found_so_far.append(float(weight @ together) / max(length * other_total, 1e-60) ** 0.5)
-        return torch.tensor(found_so_far)
 
 
 @torch.no_grad()
@@ -310,51 +204,3 @@ def with_length(ridge: Ridge, profiles: Float[Tensor, "events dim"], length: flo
     before, now = (float((some @ each.coefficients).std()) for each in (ridge, made))
     made.coefficients.mul_(before / max(now, 1e-30))
     return made
-
-
-def imitate(personalizer: AbstractPersonalizer, ridge: Ridge, events: Events, *, steps: int, seed: int) -> Iterator[Step]:
-    """Teach a personalizer by gradient to say what a ridge says.
-
-    Args:
-        personalizer: is trained in place.
-        ridge: the teacher, on the CPU.
-        events: whose profiles are asked about.
-        steps: optimizer steps.
-        seed: of everything that is random.
-
-    Yields:
-        one step per optimizer step, whose loss is the mean squared error of log importance.
-    """
-    device = personalizer.step_bits.device
-    chosen = np.random.default_rng((seed, 1)).integers(0, len(events), (steps, BATCH))
-    lessons = (lesson.to(device) for lesson in _lessons(ridge, events.profiles, chosen))
-    optimizer = torch.optim.Adam(personalizer.parameters(), lr=LR)
-    for step in fit(personalizer, _log_error, lessons, optimizer, seed=(seed, 2)):
-        optimizer.param_groups[0]["lr"] = LR * (1 - (step.index + 1) / (steps + 1))
-        yield step
-
-
-@dataclass(frozen=True, eq=False)
-class _Lesson:
-    """Profiles and the logarithm of the importance that the ridge sees for them."""
-
-    profiles: Tensor
-    goal: Tensor
-
-    def to(self, device: torch.device) -> "_Lesson":
-        """Put the lesson on a device."""
-        return _Lesson(self.profiles.to(device), self.goal.to(device))
-
-
-@torch.no_grad()
-def _lessons(
-    ridge: Ridge, profiles: Float[Tensor, "events dim"], rows: Int64[np.ndarray, "lessons chosen"]
-) -> Iterator[_Lesson]:
-    """Ask the ridge, batch by batch: for a long log all of it would not fit into memory."""
-    for chosen in rows:
-        yield _Lesson(profiles[chosen], ridge.importance(profiles[chosen]).log())
-
-
-def _log_error(personalizer: AbstractPersonalizer, lesson: _Lesson, _generator: torch.Generator) -> Tensor:
-    """Mean squared error of log importance."""
-    return (personalizer.importance(lesson.profiles).log() - lesson.goal).square().mean()

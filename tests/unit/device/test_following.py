@@ -15,7 +15,8 @@ from ossia.device.exchange import Answer, Request
 from ossia.device.following import News, adopt, hear, look
 from ossia.device.kept import BORNE, Following, exchanges, new_kept
 from ossia.device.policy import always, never
-from ossia.device.resident import Resident, Settings, open_resident
+from ossia.device.resident import Resident, open_resident
+from ossia.device.settings import Settings
 from ossia.errors import PayloadError
 
 NOW, HOUR = 1_800_000_000, 3_600

@@ -17,7 +17,9 @@ from ossia.adaptation.request import Reply, decode_ask, encode_reply
 from ossia.device.exchange import NO_ANSWER, Answer, Request
 from ossia.device.kept import Exchange, Kept, exchanges, new_kept
 from ossia.device.policy import always, never, on_drift, periodic
-from ossia.device.resident import POPULAR, Resident, Settings, open_resident
+from ossia.device.resident import Resident, open_resident
+from ossia.device.settings import Settings
+from ossia.device.shown import POPULAR
 
 NOW, DAY = 1_800_000_000, 86_400
 SETTINGS = Settings(policy=always, allow_unsigned=True, guard=None)

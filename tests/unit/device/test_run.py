@@ -20,8 +20,9 @@ from ossia.device.following import News
 from ossia.device.home import FILE, Home, Keeper
 from ossia.device.kept import exchanges, new_kept
 from ossia.device.policy import always
-from ossia.device.resident import Settings, open_resident
+from ossia.device.resident import open_resident
 from ossia.device.run import Came, Click, Device, End, Ranked
+from ossia.device.settings import Settings
 from ossia.errors import UsageError
 from ossia.files import Disk
 

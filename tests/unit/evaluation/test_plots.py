@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ossia.evaluation import plots
 from ossia.evaluation.bootstrap import Interval
 from ossia.evaluation.plots import FAMILY_COLORS, CatalogCurve, Curve, draw_file, plot_catalog, plot_curves, plot_quality
-from ossia.evaluation.table import Row
+from ossia.evaluation.results import Row
 
 places_on_a_line = st.lists(st.floats(0, 100), min_size=1, max_size=12)
 

@@ -13,7 +13,7 @@ from ossia.evaluation.bootstrap import Interval
 from ossia.evaluation.pictures import UserCodes
 from ossia.evaluation.plots import CatalogCurve, Curve
 from ossia.evaluation.report import Headline, Ranking, Report, UserRankings, render_report, write_report
-from ossia.evaluation.table import Comparison, Provenance, Row
+from ossia.evaluation.results import Comparison, Provenance, Row
 from ossia.types import Slot
 
 EVIL = "<b>&\"'<script>alert(1)</script>"

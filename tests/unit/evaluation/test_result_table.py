@@ -11,18 +11,8 @@ from ossia.errors import UsageError
 from ossia.evaluation.bootstrap import Interval
 from ossia.evaluation.metrics import gains_at_k
 from ossia.evaluation.protocol import Judgement
-from ossia.evaluation.table import (
-    Comparison,
-    Provenance,
-    Row,
-    compare,
-    comparison_cells,
-    json_table,
-    make_row,
-    markdown_table,
-    rich_table,
-    with_bytes,
-)
+from ossia.evaluation.results import Comparison, Provenance, Row, compare, make_row, with_bytes
+from ossia.evaluation.table import comparison_cells, json_table, markdown_table, rich_table
 
 PROVENANCE = Provenance(
     command="ossia evaluate BASE",

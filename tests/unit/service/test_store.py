@@ -11,7 +11,8 @@ import apsw
 import pytest
 
 from ossia.errors import ArtifactError, UsageError
-from ossia.service.store import FILE, MIGRATIONS, EnrolledDevice, Store
+from ossia.service.database import FILE, MIGRATIONS
+from ossia.service.store import EnrolledDevice, Store
 
 NOW = 1_800_000_000
 ME, YOU = bytes(range(16)), bytes(range(1, 17))

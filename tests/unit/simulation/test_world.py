@@ -74,7 +74,7 @@ def test_a_world_with_every_shape_checked(tmp_path: Path) -> None:
 def test_an_answer_counts_for_the_base_in_force_where_the_disk_refused_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ossia.simulation.phone.FAULTS", 0)
+    monkeypatch.setattr("ossia.simulation.peril.FAULTS", 0)
     bases = [make_base(tmp_path / str(items), items) for items in (LEAST_ITEMS, LEAST_ITEMS + 4)]
     world = World(bases, 0, devices=1, days=3.0)
     [phone], sent = world.phones, []

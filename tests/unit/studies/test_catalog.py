@@ -15,16 +15,14 @@ from ossia.evaluation import Provenance, ndcg_at_k
 from ossia.studies.catalog import (
     SHARES,
     Holding,
-    Room,
     judge,
     ranks_of,
     read_holdings,
-    row_bytes,
-    rows_within,
     write_holdings,
 )
 from ossia.studies.catalog_mixed import MIXED, SPLITS, Split, choose_splits, judge_mixed, rows_of
 from ossia.studies.catalog_refresh import Refresh, choose, refreshes
+from ossia.studies.catalog_room import Room, row_bytes, rows_within
 from ossia.studies.catalog_verdict import conclude, write_page
 from ossia.training import BackboneRecipe, train_backbone
 from ossia.training.frozen import earlier

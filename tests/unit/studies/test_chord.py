@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from ossia.cli.study import ROWS_A_POINT, ROWS_A_RUN
 from ossia.data import Dataset, synthetic
 from ossia.errors import UsageError
 from ossia.evaluation import Provenance
-from ossia.studies.chord import read_row, study, study_random_encoders
+from ossia.studies.chord import study, study_random_encoders
 from ossia.studies.chord_material import Material
 from ossia.studies.chord_point import Point
 from ossia.studies.chord_verdict import Verdict, conclude, write_page
+from ossia.studies.judged_rows import read_row
 from ossia.training import BackboneRecipe, load_run, train_backbone
 
 POINT = Point((2, 8), 4.0)
@@ -35,8 +37,9 @@ def folder(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for _ in train_backbone(data, recipe, folder / f"run{seed}"):
             pass
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ossia.studies.chord.LESSONS", 60)  # how well a hypernetwork imitates is not what is asked here
-        assert len(list(study(data, [folder / "run0", folder / "run1"], [POINT], folder / "out"))) == 42
+        patch.setattr("ossia.studies.chord_desk.LESSONS", 60)  # how well a hypernetwork imitates is not what is asked here
+        judged = len(list(study(data, [folder / "run0", folder / "run1"], [POINT], folder / "out")))
+        assert judged == 42 == 2 * (ROWS_A_RUN + 3 + sum(ROWS_A_POINT.values()))  # which is what the bar counts to
     return folder
 
 

@@ -7,8 +7,9 @@ import pytest
 
 from ossia.cli.bench_engine import _measure
 from ossia.device import engine as native
-from ossia.studies import engine_bench
-from ossia.studies.engine_bench import CONTENDERS, TOP, Contender, left_out, make_task, measure, numpy_contender
+from ossia.studies import engine_bench, engine_contenders
+from ossia.studies.engine_bench import measure
+from ossia.studies.engine_contenders import CONTENDERS, TOP, Contender, left_out, make_task, numpy_contender
 from ossia.studies.engine_costs import measure_costs
 from ossia.studies.engine_litert import export_litert, litert_calls
 
@@ -45,7 +46,7 @@ def test_litert_is_asked_the_same_and_answers_the_same(base_of, kind: str, tmp_p
 
 
 def test_a_runtime_that_is_not_installed_is_left_out(monkeypatch) -> None:
-    monkeypatch.setattr(engine_bench.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(engine_contenders.importlib.util, "find_spec", lambda name: None)
     assert left_out("litert int8") == "ai_edge_litert is not installed"
     assert left_out("numpy") is None
 

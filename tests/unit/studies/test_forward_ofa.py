@@ -2,6 +2,7 @@
 
 from itertools import product
 from pathlib import Path
+from shutil import copytree
 
 import msgspec
 import numpy as np
@@ -10,19 +11,20 @@ import torch
 
 from ossia.adaptation import CostTable
 from ossia.adaptation.delta_layout import DeltaLayout
+from ossia.cli.study import ROWS_A_SHARE
 from ossia.data import Dataset, synthetic
 from ossia.errors import UsageError
 from ossia.evaluation import Provenance
 from ossia.personalizers.forward_ofa import ForwardOfa, layers_of
-from ossia.studies.chord import read_row
-from ossia.studies.forward_ofa import FINE_TUNED, study
+from ossia.studies.forward_ofa import FINE_TUNED, OWN, study
 from ossia.studies.forward_ofa_conflict import Conflict
 from ossia.studies.forward_ofa_desk import Desk
 from ossia.studies.forward_ofa_variants import VARIANTS, SharedWeights, Static
-from ossia.studies.forward_ofa_verdict import OWN, conclude, write_page
+from ossia.studies.forward_ofa_verdict import conclude, write_page
+from ossia.studies.judged_rows import read_row
 from ossia.training import BackboneRecipe, train_backbone
 from ossia.training.frozen import earlier
-from ossia.training.generator import answered_states, objective
+from ossia.training.generator_answers import answered_states, objective
 from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.training.structures import FEW, try_structures
 from ossia.types import Slot
@@ -46,7 +48,7 @@ def folder(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for _ in train_backbone(data, recipe, folder / "run"):
         pass
     rows = [(done.point, done.row) for done in study(data, [folder / "run"], SHARES, folder / "out", RECIPE)]
-    assert (len(rows), len(set(rows))) == (2 * 25 + 2, 2 * 15 + 2)  # ten rows also say what their structures cost
+    assert (len(rows), len(set(rows))) == (2 * ROWS_A_SHARE + 2, 2 * 15 + 2)  # ten rows also say what their structures cost
     return folder
 
 
@@ -139,6 +141,15 @@ def test_measured_prices_take_the_place_of_weights(data: Dataset, folder: Path) 
     torch.testing.assert_close(desk.untrained.costs, torch.tensor([0.375, 0.125, 0.375, 0.125]))
     uniform = desk.make("without controller")
     assert uniform.choose(torch.zeros(1, 8), torch.tensor([0.3])).tolist() == [[0, 1, 0, 1]]
+
+
+def test_a_study_from_before_controllers_were_held_to_levels_is_refused(data: Dataset, folder: Path, tmp_path: Path) -> None:
+    older = copytree(folder / "out", tmp_path / "out")
+    (older / "run" / f"{OWN} levels.json").unlink()
+    with pytest.raises(UsageError, match=r"own payload levels\.json: expected the levels .* begin a new folder"):
+        conclude(data, older, ["run"], 0.5)
+    with pytest.raises(UsageError, match="the study is older"):
+        next(study(data, [folder / "run"], SHARES, older, RECIPE))
 
 
 def test_uniform_depth_with_all_blocks_is_the_base(data: Dataset, folder: Path) -> None:

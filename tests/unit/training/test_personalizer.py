@@ -14,10 +14,10 @@ from ossia.adaptation.personalizer_manifest import PersonalizerManifest
 from ossia.data import Dataset, Histories, item_counts, leave_one_out, synthetic
 from ossia.errors import ArtifactError, DataError, UsageError
 from ossia.service.personalizer import Personalizer
+from ossia.training.code_choices import compare_choices, mean_importance
 from ossia.training.frozen import FrozenBase
 from ossia.training.personalizer import PersonalizerRecipe, choose_events, finished, make_personalizer, train_personalizer
 from ossia.training.personalizer_checkpoint import PersonalizerEpoch, training_folder
-from ossia.training.release import compare_choices, mean_importance
 from ossia.types import Slot
 
 TINY = PersonalizerRecipe(hidden=8, epochs=2, patience=9, warm_steps=10, batch=60, lr=0.01)

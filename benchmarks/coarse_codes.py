@@ -25,17 +25,8 @@ from ossia.data import Cases, Dataset
 from ossia.evaluation import paired_bootstrap
 from ossia.evaluation.metrics import gains_at_k
 from ossia.quantization.grid import fold
-from ossia.studies.catalog import (
-    BY_MEANS,
-    CHUNK,
-    STALE,
-    Holding,
-    ranks_of,
-    read_holdings,
-    row_bytes,
-    rows_within,
-    write_holdings,
-)
+from ossia.studies.catalog import Holding, ranks_of, read_holdings, write_holdings
+from ossia.studies.catalog_room import BY_MEANS, CHUNK, STALE, row_bytes, rows_within
 from ossia.training import Run, load_run, publish
 from ossia.training.frozen import Events, FrozenBase, earlier, remove_seen, take_cases
 from ossia.training.product_codes import fit_product_codes

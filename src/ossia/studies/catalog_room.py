@@ -1,7 +1,7 @@
 """One run in the study of the personal catalog: what its holdings are made of, and what a row costs. No test event has a say.
 
     β           weight of log popularity, as `row_prior` chooses it
-    tails       product codes of 4, 8 or 16 bytes a row, that have learned to order rows, and the same by k-means alone; those that the run carries, if any
+    tails       product codes of 4, 8 or 16 bytes a row, that have learned to order rows, and the same by k-means alone
     groups      of rows, by k-means
     δ           where a profile should move for the items that come later
 

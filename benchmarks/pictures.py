@@ -97,7 +97,7 @@ def draw_ages(sets: Sequence[tuple[str, Mapping[str, Any]]], figure: Any) -> Non
         low, high = ([spot[key] for spot in spots] for key in ("low", "high"))
         axes.fill_between(list(AGES), low, high, color=FAMILY_COLORS["personal"], alpha=0.15, lw=0)
         axes.plot(list(AGES), [spot["mean"] for spot in spots], "o-", color=FAMILY_COLORS["personal"], label="own widths")
-        axes.axhline(0, color="black", linewidth=0.8)
+        axes.axhline(0, color=FAMILY_COLORS["base"], linewidth=0.8)
         axes.set_xticks(list(AGES))
         axes.set_title(title)
     panels[0].set_ylabel("NDCG@10 less float32's")

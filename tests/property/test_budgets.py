@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ossia.adaptation import Adaptation, CostTable, Device, Importance, allocate, costs, encode_payload
@@ -44,6 +44,7 @@ limit = st.floats(0.0, 1.1)
     holds=st.sampled_from(sorted(HOLDS)),
     alphabet=st.sampled_from([(2, 4, 8), (0, 2, 4, 8), (2, 8)]),
 )
+@example(0, (0.0, 0.75, 0.0, 0.0), {"weight_bytes"}, "everything", (0, 2, 4, 8))  # a step narrower than the one below it
 def test_no_budget_is_ever_exceeded_and_a_binding_one_is_used(reference_base, seed, shares, asked, holds, alphabet):
     base, device = reference_base, Device(HOLDS[holds], TABLE)
     top = priced(base, Adaptation(), device)

@@ -27,7 +27,6 @@ from ossia.adaptation.tail import Tail
 from ossia.backbones import Backbone
 from ossia.data import Cases, Dataset, Histories, item_counts, with_validation
 from ossia.errors import ArtifactError, DataError, UsageError
-from ossia.evaluation import ndcg_at_k
 from ossia.files import sha256_file, write_whole
 from ossia.training.averaging import blend, keep_at
 from ossia.training.batches import Batch, Windows, cut_windows, epoch_batches
@@ -41,7 +40,7 @@ from ossia.training.checkpoint import (
     snapshot,
     tensor_bytes,
 )
-from ossia.training.coarse import attach, every_row, steps_of, with_coarse
+from ossia.training.coarse import attach, steps_of, with_coarse
 from ossia.training.depth import at_drawn_depth, close_branches
 from ossia.training.distill import DistilledLoss, distilled_loss
 from ossia.training.fit import Loss, Step, fit
@@ -65,8 +64,8 @@ from ossia.training.run import (
 )
 from ossia.training.side_vectors import read_side_vectors, start_rows
 from ossia.training.teacher import TaughtBatch, read_lists, taught_batches, with_teacher
-from ossia.training.validation import choose_cases, validation_ranks
-from ossia.training.widths import WidthPath, at_one_width
+from ossia.training.validation import choose_cases, validation_quality
+from ossia.training.widths import WidthPath
 
 ALONE = Ranks()
 
@@ -241,7 +240,7 @@ def _train(material: _Material, recipe: BackboneRecipe, out: Path, teacher: Run 
         batches = make_batches(material.windows, recipe, lists, index)
         losses = train_epoch(model, average, material.loss, batches, optimizer, recipe, epochs, ranks)
         trained = round(time.perf_counter() - started, 3)
-        ndcg = None if recipe.refit else ranks.agree(lambda: _validate(average, material.validation, recipe))
+        ndcg = None if recipe.refit else ranks.agree(lambda: validation_quality(average, material.validation, recipe))
         is_best = ndcg is None or ndcg > max((epoch.validation_ndcg or 0.0 for epoch in epochs), default=-1.0)
         best = snapshot(average) if is_best else best
         seconds = round(time.perf_counter() - started, 3)
@@ -251,17 +250,6 @@ def _train(material: _Material, recipe: BackboneRecipe, out: Path, teacher: Run 
             save_checkpoint(out / CHECKPOINT, checkpoint)
             _write_results(out, checkpoint, weights=is_best)
         yield epochs[-1]
-
-
-def _validate(average: Backbone, cases: Cases, recipe: BackboneRecipe) -> float:
-    """Judge what will be used: the weights as they are, or the mean over the widths, or table and tail, that are trained."""
-    if recipe.coarse:
-        tables = (average.items.weight, every_row(average))
-        return float(np.mean([ndcg_at_k(validation_ranks(average, cases, rows), 10) for rows in tables]))
-    if recipe.widths is None:
-        return ndcg_at_k(validation_ranks(average, cases), 10)
-    slices = (at_one_width(average, bits, recipe.widths.scales) for bits in recipe.widths.alphabet)
-    return float(np.mean([ndcg_at_k(validation_ranks(each.backbone, cases, each.rows), 10) for each in slices]))
 
 
 def _fit_tail(material: _Material, recipe: BackboneRecipe) -> Tail | None:

@@ -18,6 +18,10 @@ from torch import Tensor
 from ossia.backbones import Backbone
 from ossia.backbones.ranker import AnyHistory, encode
 from ossia.data import Cases, Histories
+from ossia.evaluation import ndcg_at_k
+from ossia.training.coarse import every_row
+from ossia.training.recipes import BackboneRecipe
+from ossia.training.widths import at_one_width
 
 CHUNK = 256
 """Users at a time, at most: their scores for 12,000 items are 12 MB, which caches still help with."""
@@ -67,6 +71,26 @@ def validation_ranks(
         for histories, targets in _chunks(cases, users)
     ]
     return torch.cat(ranks).cpu().numpy() if ranks else np.empty(0, np.int64)
+
+
+def validation_quality(backbone: Backbone, cases: Cases, recipe: BackboneRecipe) -> float:
+    """Judge what will be used: the weights as they are, or the mean over the widths, or table and tail, that are trained.
+
+    Args:
+        backbone: is put into evaluation mode.
+        cases: histories and what came next.
+        recipe: says what is trained.
+
+    Returns:
+        NDCG@10.
+    """
+    if recipe.coarse:
+        tables = (backbone.items.weight, every_row(backbone))
+        return float(np.mean([ndcg_at_k(validation_ranks(backbone, cases, rows), 10) for rows in tables]))
+    if recipe.widths is None:
+        return ndcg_at_k(validation_ranks(backbone, cases), 10)
+    slices = (at_one_width(backbone, bits, recipe.widths.scales) for bits in recipe.widths.alphabet)
+    return float(np.mean([ndcg_at_k(validation_ranks(each.backbone, cases, each.rows), 10) for each in slices]))
 
 
 def _chunks(cases: Cases, users: int) -> Iterator[tuple[list[AnyHistory], Int[np.ndarray, " users"]]]:

@@ -74,7 +74,7 @@ class Killed(BaseException):
     """Stands for a kill: nothing that the code could catch and tidy up after."""
 
 
-@pytest.mark.parametrize("moment", ["save_checkpoint", "write_whole", "write_history", "validation_ranks", "add_session"])
+@pytest.mark.parametrize("moment", ["save_checkpoint", "write_whole", "write_history", "validation_quality", "add_session"])
 def test_a_kill_at_any_moment_is_made_good(
     data: Dataset, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:

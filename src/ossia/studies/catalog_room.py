@@ -27,6 +27,7 @@ from ossia.data import Cases, Dataset
 from ossia.personalizers.ridge import Cosines
 from ossia.quantization.grid import fold, plane_bytes
 from ossia.studies.chord_material import Material
+from ossia.studies.judged_rows import AGES
 from ossia.training import load_run
 from ossia.training.frozen import Events, FrozenBase, earlier, take_cases
 from ossia.training.product_codes import fit_product_codes, k_means, learn_order
@@ -34,7 +35,7 @@ from ossia.training.ridge_fit import fit_ridge
 from ossia.training.row_prior import choose_beta
 from ossia.types import WIDTHS
 
-STALE = (0, 2, 5)
+STALE = (0, *AGES)
 """Events ago when rows were chosen."""
 TAILS = (4, 8, 16)
 BY_MEANS = " by k-means"

@@ -22,6 +22,7 @@ from ossia.files import write_whole
 from ossia.personalizers import AbstractPersonalizer, Ridge
 from ossia.studies.chord_material import Material, Observed
 from ossia.studies.chord_point import Point
+from ossia.studies.judged_rows import AGES
 from ossia.training.checkpoint import tensor_bytes
 from ossia.training.frozen import Events, FrozenBase, Judged, earlier
 from ossia.training.imitation import imitate
@@ -29,7 +30,6 @@ from ossia.training.personalizer import make_personalizer
 from ossia.training.personalizer_recipe import PersonalizerRecipe
 from ossia.training.sensitivities import choose_length, with_length
 
-AGES = (2, 5)
 LESSONS = 600
 CHUNK = 1024
 

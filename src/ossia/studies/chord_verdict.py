@@ -17,9 +17,9 @@ from ossia.evaluation import Comparison, Judgement, Provenance, Row, compare, ma
 from ossia.evaluation.report import Headline, Report, write_report
 from ossia.evaluation.results import Family
 from ossia.studies.chord import COMMON, RANDOM_ENCODER
-from ossia.studies.chord_desk import AGES, Spread
+from ossia.studies.chord_desk import Spread
 from ossia.studies.chord_point import Point
-from ossia.studies.judged_rows import read_row
+from ossia.studies.judged_rows import AGES, read_row
 from ossia.training.frozen import Judged
 
 RIVALS = (

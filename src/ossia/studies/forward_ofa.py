@@ -34,13 +34,12 @@ from ossia.studies.fine_tuning import fine_tune
 from ossia.studies.forward_ofa_conflict import measure_conflict
 from ossia.studies.forward_ofa_desk import Desk, levels_path
 from ossia.studies.forward_ofa_variants import VARIANTS
-from ossia.studies.judged_rows import Done, write_row
+from ossia.studies.judged_rows import AGES, Done, write_row
 from ossia.studies.runs import names_of
 from ossia.training.frozen import Events, Judged, earlier, take_cases
 from ossia.training.generator_recipe import GeneratorRecipe
 
 OWN = "own payload"
-AGES = (2, 5)
 FINE_TUNED = "fine-tuned on the device"
 FINE_TUNED_USERS = 1_000
 

@@ -22,6 +22,7 @@ from ossia.studies.forward_ofa_desk import Spent
 from ossia.studies.judged_rows import read_row
 from ossia.training.frozen import Judged
 
+WHOLE = "the whole base"
 FAMILIES: Mapping[str, Family] = {
     OWN: "personal",
     "another user's payload": "control",
@@ -29,6 +30,7 @@ FAMILIES: Mapping[str, Family] = {
     "static model of the same size": "control",
     "uniform depth": "base",
     "lookup table": "base",
+    WHOLE: "base",
 }
 """What kind of thing a row is; everything else is personal with a part missing."""
 
@@ -40,7 +42,7 @@ class Verdict:
     Attributes:
         share: what devices can afford.
         runs: whose seeds are pooled.
-        rows: quality of each row.
+        rows: quality of each row; below a share of 1 the whole base's too, which is uniform depth at 1.
         log_likelihood: of each row, nats, mean over events and runs.
         comparisons: own payload − each other row.
         spent: what each variant's structures cost, mean over runs.
@@ -80,6 +82,9 @@ def conclude(data: Dataset, folder: Path, runs: Sequence[str], share: float, *, 
     if OWN not in names:
         raise UsageError(f"{places[0]}: expected judged rows, found none")
     judged = {name: [read_row(place / f"{name}.npz") for place in places] for name in names}
+    whole = [folder / run / "rows" / "1" / "uniform depth.npz" for run in runs]
+    if share < 1 and all(path.exists() for path in whole):
+        judged[WHOLE] = [read_row(path) for path in whole]
     repeats = repeat_share(data.split().test)
     rows, comparisons = [], []
     for name, found in judged.items():

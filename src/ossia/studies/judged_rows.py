@@ -9,6 +9,9 @@ from msgspec import Struct
 from ossia.files import write_whole
 from ossia.training.frozen import Judged
 
+AGES = (2, 5)
+"""How many events old the answers are that studies judge beside fresh ones."""
+
 
 class Done(Struct, frozen=True):
     """One row that was judged, for who watches."""

@@ -169,9 +169,13 @@ def test_fine_tuning_moves_its_users_and_nobody_else(folder: Path) -> None:
 def test_the_verdict_pools_and_the_page_stands(data: Dataset, folder: Path, tmp_path: Path) -> None:
     verdict = conclude(data, folder / "out", ["run"], 0.5)
     others = {"uniform depth", "lookup table", "lookup table, own weights", "another user's payload", "average user's payload"}
-    others |= {"controller at every budget", "own payload, 2 events old", "own payload, 5 events old"}
+    others |= {"the whole base", "controller at every budget", "own payload, 2 events old", "own payload, 5 events old"}
     assert {row.name for row in verdict.rows} == {*VARIANTS, *others}
     assert {each.name for each in verdict.comparisons} == {OWN}
+    whole, alike = verdict, conclude(data, folder / "out", ["run"], 1.0)
+    assert "the whole base" not in {row.name for row in alike.rows}
+    quality = {row.name: row.ndcg_at_10.mean for row in alike.rows}["uniform depth"]
+    assert {row.name: row.ndcg_at_10.mean for row in whole.rows}["the whole base"] == quality
     assert verdict.spent.keys() == {*VARIANTS, "uniform depth", "lookup table", "controller at every budget"}
     assert all(spent.share <= 0.5 + 1e-6 for spent in verdict.spent.values())
     write_page(tmp_path / "page.html", verdict, "toy", Provenance("test", (0,), "", {}, "", "", ""))

@@ -26,7 +26,7 @@ from ossia.training.generator_answers import objective, weights_loss
 from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.types import Candidates
 
-RECIPES = [("duet", 1), ("duet", 0), ("forward-ofa", 2), ("forward-ofa", 0)]
+RECIPES = [("duet", 1), ("duet", 0), ("ridge-head", 1), ("forward-ofa", 2), ("forward-ofa", 0)]
 KINDS = ["sasrec", "gru4rec", "caser", "sasrec with valves", "sasrec with a basis"]
 USERS = 12
 

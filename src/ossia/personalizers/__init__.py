@@ -13,6 +13,7 @@ A generator (`generator.py`) has another answer, the weights themselves:
     numbers(profiles, kept) -> users × numbers               of a delta; `adaptation.delta_layout` says which go where
 
 duet           the head of the network
+ridge-head     its last layer, linear in random features of the profile; its training is a linear solve
 forward-ofa    which blocks run, and what is added to them
 """
 
@@ -26,11 +27,16 @@ from ossia.personalizers.generator import AbstractGenerator
 from ossia.personalizers.personalizer import AbstractPersonalizer
 from ossia.personalizers.relaxed import relaxed_slot, steps_to_codes, weights_at
 from ossia.personalizers.ridge import Ridge
+from ossia.personalizers.ridge_head import RidgeHead
 
 PERSONALIZERS: Final[Mapping[str, type[Chord] | type[Ridge]]] = {"chord": Chord, "ridge": Ridge}
 """Every personalizer, by the name that recipes and manifests use; `settings` names what it takes from a recipe."""
 
-GENERATORS: Final[Mapping[str, type[Duet] | type[ForwardOfa]]] = {"duet": Duet, "forward-ofa": ForwardOfa}
+GENERATORS: Final[Mapping[str, type[Duet] | type[RidgeHead] | type[ForwardOfa]]] = {
+    "duet": Duet,
+    "ridge-head": RidgeHead,
+    "forward-ofa": ForwardOfa,
+}
 """Every personalizer that generates weights, by the same kind of name."""
 
 __all__ = [
@@ -41,6 +47,7 @@ __all__ = [
     "Chord",
     "Duet",
     "Ridge",
+    "RidgeHead",
     "relaxed_slot",
     "steps_to_codes",
     "weights_at",

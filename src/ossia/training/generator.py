@@ -23,6 +23,7 @@ from ossia.evaluation import ndcg_at_k
 from ossia.evaluation.controls import another_user
 from ossia.personalizers import GENERATORS, AbstractGenerator
 from ossia.personalizers.forward_ofa import ForwardOfa
+from ossia.personalizers.ridge_head import RidgeHead
 from ossia.training.course import Choices, Course
 from ossia.training.export import export_onnx
 from ossia.training.fit import Step, seeded
@@ -32,6 +33,7 @@ from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.training.personalizer_checkpoint import PersonalizerEpoch
 from ossia.training.personalizer_events import prepare_events
 from ossia.training.release import release
+from ossia.training.ridge_head import solve_head
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +79,8 @@ class GeneratorCourse(Course):
         Returns:
             the steps, each taken when it is asked for.
         """
+        if isinstance(self.network, RidgeHead):
+            return solve_head(self.frozen, self.recipe, self.network, self.learned, self.select)
         return self.fit(weights_loss(self.frozen, self.recipe, epoch), optimizer, epoch)
 
     def compare(self) -> Choices:

@@ -152,15 +152,38 @@ def levels_of(frozen: FrozenBase, recipe: GeneratorRecipe, network: ForwardOfa, 
     """
 
     def minus_objective(share: float, common: Structure | None = None) -> float:
-        total = 0.0
-        batches = select.batches(recipe.batch, np.random.default_rng(recipe.seed))  # in any order: their objective is added up
-        for batch in (each.to(frozen.vectors.device) for each in batches):
-            if common is None:
-                kept = network.choose(batch.profiles, torch.full_like(batch.profiles[:, 0], share))
-            else:
-                kept = batch.profiles.new_tensor(common).expand(len(batch.profiles), -1)
-            states = answered_states(frozen, network, batch, batch.profiles, kept)
-            total += float(objective(frozen, recipe, batch, states, torch.zeros_like(batch.profiles[:, 0]))) * len(kept)
-        return -total / len(select)
+        if common is None:
+            kept = network.choose(select.profiles.to(network.costs), torch.full((len(select),), share).to(network.costs))
+        else:
+            kept = network.costs.new_tensor(common).expand(len(select), -1)
+        return -mean_objective(frozen, recipe, network, select, kept)
 
     return find_levels(network.costs.tolist(), lambda common: minus_objective(1.0, common), minus_objective)
+
+
+@torch.no_grad()
+def mean_objective(
+    frozen: FrozenBase,
+    recipe: GeneratorRecipe,
+    network: AbstractGenerator,
+    events: Events,
+    kept: Float[Tensor, "events gates"],
+) -> float:
+    """Say what own answers cost on average, without sparsity.
+
+    Args:
+        frozen: the base.
+        recipe: μ, and how many history events go into a batch.
+        network: who answers.
+        events: whose profiles are asked about, and what came next.
+        kept: which blocks run for each event.
+
+    Returns:
+        nats.
+    """
+    total = 0.0
+    for batch in events.batches(recipe.batch, np.random.default_rng(recipe.seed)):  # in any order: they are added up
+        here = batch.to(frozen.vectors.device)
+        states = answered_states(frozen, network, here, here.profiles, kept[batch.rows].to(here.profiles))
+        total += float(objective(frozen, recipe, here, states, torch.zeros_like(states[:, 0]))) * len(states)
+    return total / len(events)

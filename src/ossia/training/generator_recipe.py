@@ -39,7 +39,7 @@ class GeneratorRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         device: `cpu`, `cuda` or `cuda:N`.
     """
 
-    personalizer: Literal["duet", "forward-ofa"] = "duet"
+    personalizer: Literal["duet", "ridge-head", "forward-ofa"] = "duet"
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")] | None = None
     slots: tuple[str, ...] | None = None
     rank: Annotated[int, Meta(ge=0, le=255)] = 1
@@ -65,8 +65,8 @@ class GeneratorRecipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     @property
     def most_epochs(self) -> int:
-        """How many epochs there can be."""
-        return self.epochs
+        """How many epochs there can be; a ridge head is solved in one."""
+        return 1 if self.personalizer == "ridge-head" else self.epochs
 
     def temperature(self, epoch: int) -> float:
         """Say how soft structures are in an epoch.

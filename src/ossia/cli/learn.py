@@ -71,7 +71,8 @@ def train(
     backbone: Annotated[str, typer.Option("--backbone", help="What to train: sasrec, caser or gru4rec.")] = "sasrec",
     base: Annotated[Path | None, typer.Option("--base", help="Train a personalizer on this frozen base.")] = None,
     personalizer: Annotated[
-        str | None, typer.Option("--personalizer", metavar="NAME", help="With --base: chord, ridge, duet or forward-ofa.")
+        str | None,
+        typer.Option("--personalizer", metavar="NAME", help="With --base: chord, ridge, duet, ridge-head or forward-ofa."),
     ] = None,
     teacher: Annotated[
         Path | None, typer.Option("--teacher", metavar="RUN", help="Distill: learn from this run's rankings as well.")

@@ -10,6 +10,7 @@ less often; the anchor stops it. A second step would be a twentieth of the first
 """
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,9 +48,10 @@ def solve_head(
     Yields:
         one step, whose loss is 1 − the alignment with what was held out.
     """
-    network.features.standardize(events.profiles.to(frozen.vectors.device))
+    features = deepcopy(network.features).cpu().standardize(events.profiles)
+    network.features.load_state_dict(features.state_dict())
     fit_readers(frozen, network, events, size=recipe.batch)
-    fitted = fit_ridge(network.features, network.coefficients.shape[1], _pulls(frozen, recipe, network, events))
+    fitted = fit_ridge(features, network.coefficients.shape[1], _pulls(frozen, recipe, network, events))
 
     def quality() -> float:
         return -mean_objective(frozen, recipe, network, select, network.choose(select.profiles, torch.ones(len(select))))
@@ -117,7 +119,7 @@ def _pulls(
     """Go once through the events and find what would make each next item likelier: −∂ loss / ∂ u, on the CPU."""
     for batch in events.batches(recipe.batch, np.random.default_rng((recipe.seed, 0))):
         here = batch.to(frozen.vectors.device)
-        moves = (network.features(here.profiles) @ network.coefficients).requires_grad_()
+        moves = network.coefficients.new_zeros(len(here.targets), network.coefficients.shape[1]).requires_grad_()
         with torch.enable_grad():
             slot = delta_joint(network.layout, network.arrange(moves), frozen.basis)
             states = frozen.backbone(here.histories, slot=slot)[:, -1]

@@ -28,7 +28,8 @@ from ossia.quantization.grid import fold
 from ossia.studies.catalog import Holding, ranks_of, read_holdings, write_holdings
 from ossia.studies.catalog_room import BY_MEANS, CHUNK, STALE, row_bytes, rows_within
 from ossia.training import Run, load_run, publish
-from ossia.training.frozen import Events, FrozenBase, earlier, remove_seen, take_cases
+from ossia.training.events import Events, earlier, take_cases
+from ossia.training.frozen import FrozenBase, remove_seen
 from ossia.training.product_codes import fit_product_codes
 from ossia.training.publish import tail_of, user_states
 from ossia.training.row_prior import choose_beta

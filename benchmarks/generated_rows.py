@@ -23,7 +23,8 @@ from ossia.evaluation.controls import another_user
 from ossia.personalizers.generator import delta_joint
 from ossia.service.generator import Generator
 from ossia.studies.chord_verdict import compare_judged
-from ossia.training.frozen import EventBatch, Events, FrozenBase, Judged, fit_temperature
+from ossia.training.events import EventBatch, Events
+from ossia.training.frozen import FrozenBase, Judged, fit_temperature
 from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.training.personalizer_events import choose_events
 

@@ -20,7 +20,8 @@ from ossia.device.runtimes import RUNTIMES
 from ossia.personalizers import AbstractGenerator
 from ossia.personalizers.forward_ofa import ForwardOfa, project, soften
 from ossia.personalizers.generator import delta_joint, gate_joint
-from ossia.training.frozen import EventBatch, FrozenBase
+from ossia.training.events import EventBatch
+from ossia.training.frozen import FrozenBase
 from ossia.training.generator import make_generator
 from ossia.training.generator_answers import objective, weights_loss
 from ossia.training.generator_recipe import GeneratorRecipe

@@ -38,7 +38,8 @@ from ossia.adaptation.prices import fixed_table
 from ossia.evaluation.controls import another_user
 from ossia.files import write_whole
 from ossia.studies.catalog_room import BY_MEANS, CHUNK, GROUPS, ROW_BITS, STALE, Room, row_bytes, rows_within
-from ossia.training.frozen import remove_seen, take_cases
+from ossia.training.events import take_cases
+from ossia.training.frozen import remove_seen
 
 SHARES = (0.01, 0.02, 0.05, 0.10, 0.20)
 TAIL_SHARES = (0.01, 0.015, 0.02, 0.05, 0.10)

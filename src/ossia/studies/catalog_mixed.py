@@ -24,7 +24,8 @@ from ossia.data import Cases
 from ossia.evaluation.metrics import gains_at_k
 from ossia.studies.catalog import SHARES, Holding
 from ossia.studies.catalog_room import CHUNK, STALE, Room, row_bytes
-from ossia.training.frozen import earlier, remove_seen, take_cases
+from ossia.training.events import earlier, take_cases
+from ossia.training.frozen import remove_seen
 
 MIXED = "own rows, mixed widths"
 BITS = (8, 4, 2)

@@ -23,7 +23,8 @@ from ossia.adaptation.sections import DIGEST_BYTES, encode_row_lists
 from ossia.evaluation.metrics import gains_at_k
 from ossia.studies.catalog import ranks_of
 from ossia.studies.catalog_room import CHUNK, ROW_BITS, Room, row_bytes, rows_within
-from ossia.training.frozen import earlier, remove_seen, take_cases
+from ossia.training.events import earlier, take_cases
+from ossia.training.frozen import remove_seen
 from ossia.types import WIDTHS
 
 KEEP = (1, 2, 4)

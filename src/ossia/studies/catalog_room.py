@@ -29,7 +29,8 @@ from ossia.quantization.grid import fold, plane_bytes
 from ossia.studies.chord_material import Material
 from ossia.studies.judged_rows import AGES
 from ossia.training import load_run
-from ossia.training.frozen import Events, FrozenBase, earlier, take_cases
+from ossia.training.events import Events, earlier, take_cases
+from ossia.training.frozen import FrozenBase
 from ossia.training.product_codes import fit_product_codes, k_means, learn_order
 from ossia.training.ridge_fit import fit_ridge
 from ossia.training.row_prior import choose_beta

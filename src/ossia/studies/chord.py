@@ -45,7 +45,8 @@ from ossia.studies.chord_material import Material
 from ossia.studies.chord_point import Point
 from ossia.studies.judged_rows import Done, write_row
 from ossia.studies.runs import names_of
-from ossia.training.frozen import Events, FrozenBase, Judged, fit_temperature
+from ossia.training.events import Events
+from ossia.training.frozen import FrozenBase, Judged, fit_temperature
 from ossia.training.run import Run, load_run
 
 PERSONALIZERS = ("ridge", "chord")

@@ -24,7 +24,8 @@ from ossia.studies.chord_material import Material, Observed
 from ossia.studies.chord_point import Point
 from ossia.studies.judged_rows import AGES
 from ossia.training.checkpoint import tensor_bytes
-from ossia.training.frozen import Events, FrozenBase, Judged, earlier
+from ossia.training.events import Events, earlier
+from ossia.training.frozen import FrozenBase, Judged
 from ossia.training.imitation import imitate
 from ossia.training.personalizer import make_personalizer
 from ossia.training.personalizer_recipe import PersonalizerRecipe

@@ -36,7 +36,8 @@ from ossia.personalizers import Ridge
 from ossia.studies.runs import published
 from ossia.training import load_run
 from ossia.training.checkpoint import tensor_bytes
-from ossia.training.frozen import Events, FrozenBase, fit_temperature
+from ossia.training.events import Events
+from ossia.training.frozen import FrozenBase, fit_temperature
 from ossia.training.personalizer import choose_events
 from ossia.training.personalizer_recipe import PersonalizerRecipe
 from ossia.training.ridge_fit import fit_ridge

@@ -17,7 +17,8 @@ from torch import Tensor
 from ossia.adaptation.delta_layout import DeltaLayout
 from ossia.personalizers.decoder import Decoder
 from ossia.personalizers.generator import delta_joint
-from ossia.training.frozen import EventBatch, Events, FrozenBase, Judged, take_cases
+from ossia.training.events import EventBatch, Events, take_cases
+from ossia.training.frozen import FrozenBase, Judged
 from ossia.types import ABSENT
 
 RATES = (0.001, 0.003, 0.01)

@@ -36,7 +36,8 @@ from ossia.studies.forward_ofa_desk import Desk, levels_path
 from ossia.studies.forward_ofa_variants import VARIANTS
 from ossia.studies.judged_rows import AGES, Done, write_row
 from ossia.studies.runs import names_of
-from ossia.training.frozen import Events, Judged, earlier, take_cases
+from ossia.training.events import Events, earlier, take_cases
+from ossia.training.frozen import Judged
 from ossia.training.generator_recipe import GeneratorRecipe
 
 OWN = "own payload"

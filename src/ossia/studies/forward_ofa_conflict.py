@@ -17,7 +17,8 @@ from torch import Tensor
 
 from ossia.personalizers.forward_ofa import ForwardOfa, layers_of
 from ossia.studies.forward_ofa_variants import SharedWeights
-from ossia.training.frozen import EventBatch, Events, FrozenBase
+from ossia.training.events import EventBatch, Events
+from ossia.training.frozen import FrozenBase
 from ossia.training.generator_answers import answered_states
 from ossia.training.losses import full_softmax
 

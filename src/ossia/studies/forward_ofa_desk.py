@@ -27,8 +27,9 @@ from ossia.service.contenders import draw_cases
 from ossia.studies.forward_ofa_variants import VARIANTS, Static
 from ossia.studies.runs import published
 from ossia.training.checkpoint import snapshot, tensor_bytes
+from ossia.training.events import EventBatch, Events
 from ossia.training.fit import fit, seeded
-from ossia.training.frozen import EventBatch, Events, FrozenBase, Judged, fit_temperature
+from ossia.training.frozen import FrozenBase, Judged, fit_temperature
 from ossia.training.generator import make_generator
 from ossia.training.generator_answers import answered_states, levels_of, weights_loss
 from ossia.training.generator_recipe import GeneratorRecipe

@@ -16,7 +16,8 @@ from ossia.evaluation import ndcg_at_k
 from ossia.evaluation.controls import another_user
 from ossia.personalizers import AbstractPersonalizer
 from ossia.training.course import Choices
-from ossia.training.frozen import Events, FrozenBase
+from ossia.training.events import Events
+from ossia.training.frozen import FrozenBase
 
 MOST_USERS = 4_096
 """Users that a mean is taken over; more would not move it."""

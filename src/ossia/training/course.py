@@ -23,8 +23,9 @@ from ossia.adaptation import Base
 from ossia.data import Dataset
 from ossia.errors import UsageError
 from ossia.training.checkpoint import optimizer_tensors, restore_optimizer, snapshot
+from ossia.training.events import Events
 from ossia.training.fit import Loss, Step, fit
-from ossia.training.frozen import Events, FrozenBase
+from ossia.training.frozen import FrozenBase
 from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.training.personalizer_checkpoint import PersonalizerEpoch, State, load_state, save_state, training_folder
 from ossia.training.personalizer_recipe import PersonalizerRecipe

@@ -21,7 +21,8 @@ from ossia.personalizers import AbstractGenerator
 from ossia.personalizers.forward_ofa import ForwardOfa
 from ossia.personalizers.generator import delta_joint, gate_joint
 from ossia.personalizers.levels import Level
-from ossia.training.frozen import EventBatch, Events, FrozenBase, Judged
+from ossia.training.events import EventBatch, Events
+from ossia.training.frozen import FrozenBase, Judged
 from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.training.losses import full_softmax
 from ossia.training.structures import Structure, find_levels

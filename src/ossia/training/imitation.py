@@ -15,8 +15,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from ossia.personalizers import AbstractPersonalizer, Ridge
+from ossia.training.events import Events
 from ossia.training.fit import Step, fit
-from ossia.training.frozen import Events
 
 LR = 3e-3
 BATCH = 256

@@ -35,9 +35,10 @@ from ossia.errors import UsageError
 from ossia.personalizers import PERSONALIZERS, AbstractPersonalizer
 from ossia.training.code_choices import compare_choices, constant_importance, own_steps
 from ossia.training.course import Choices, Course, finished, follow
+from ossia.training.events import EventBatch
 from ossia.training.export import export_onnx
 from ossia.training.fit import Step, seeded
-from ossia.training.frozen import EventBatch, FrozenBase
+from ossia.training.frozen import FrozenBase
 from ossia.training.generator import GeneratorCourse
 from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.training.losses import full_softmax

@@ -13,7 +13,8 @@ import torch
 from ossia.adaptation import Base
 from ossia.data import Cases, Dataset, Histories
 from ossia.errors import DataError
-from ossia.training.frozen import Events, FrozenBase, fit_temperature, take_cases
+from ossia.training.events import Events, take_cases
+from ossia.training.frozen import FrozenBase, fit_temperature
 from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.training.personalizer_recipe import PersonalizerRecipe
 

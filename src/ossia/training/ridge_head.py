@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from ossia.backbones.backbone import plain
 from ossia.personalizers.generator import delta_joint
 from ossia.personalizers.ridge_head import RidgeHead
+from ossia.training.events import Events
 from ossia.training.fit import Step
-from ossia.training.frozen import Events, FrozenBase
+from ossia.training.frozen import FrozenBase
 from ossia.training.generator_answers import mean_objective, objective
 from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.training.ridge_fit import fit_ridge

@@ -24,7 +24,8 @@ from ossia.adaptation import Base
 from ossia.adaptation.prices import fixed_table, row_prices, tail_bytes
 from ossia.data import Cases
 from ossia.evaluation import ndcg_at_k
-from ossia.training.frozen import FrozenBase, earlier, remove_seen, take_cases
+from ossia.training.events import earlier, take_cases
+from ossia.training.frozen import FrozenBase, remove_seen
 from ossia.types import WIDTHS
 
 BETAS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0)

@@ -39,8 +39,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ossia.personalizers import AbstractPersonalizer, Ridge
+from ossia.training.events import EventBatch, Events
 from ossia.training.fit import Step
-from ossia.training.frozen import EventBatch, Events, FrozenBase
+from ossia.training.frozen import FrozenBase
 from ossia.training.imitation import imitate
 from ossia.training.ridge_fit import Fit, fit_ridge
 

@@ -25,7 +25,7 @@ from ossia.studies.catalog_refresh import Refresh, choose, refreshes
 from ossia.studies.catalog_room import Room, row_bytes, rows_within
 from ossia.studies.catalog_verdict import conclude, write_page
 from ossia.training import BackboneRecipe, train_backbone
-from ossia.training.frozen import earlier
+from ossia.training.events import earlier
 from ossia.training.product_codes import deal, fit_product_codes, k_means, learn_order
 
 

@@ -23,7 +23,7 @@ from ossia.studies.forward_ofa_variants import VARIANTS, SharedWeights, Static
 from ossia.studies.forward_ofa_verdict import conclude, write_page
 from ossia.studies.judged_rows import read_row
 from ossia.training import BackboneRecipe, train_backbone
-from ossia.training.frozen import earlier
+from ossia.training.events import earlier
 from ossia.training.generator_answers import answered_states, objective
 from ossia.training.generator_recipe import GeneratorRecipe
 from ossia.training.structures import FEW, try_structures

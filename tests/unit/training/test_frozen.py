@@ -12,7 +12,8 @@ from ossia.backbones.published import from_weights
 from ossia.data import Cases, Histories
 from ossia.evaluation import target_ranks
 from ossia.service.rankers import make_profiles
-from ossia.training.frozen import TEMPERATURES, FrozenBase, fit_temperature, take_cases
+from ossia.training.events import take_cases
+from ossia.training.frozen import TEMPERATURES, FrozenBase, fit_temperature
 
 
 @pytest.fixture(scope="module")

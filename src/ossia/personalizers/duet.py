@@ -16,20 +16,19 @@ Differences from the paper: what leaves the device is the profile, not the histo
 biases are the base's own (a payload carries none); Δ is low rank by default, dense (`rank=0`) as theirs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ossia.adaptation.delta_layout import DeltaLayout
-from ossia.adaptation.personalizer_manifest import MODEL
 from ossia.personalizers.decoder import Decoder, mapper
-from ossia.personalizers.generator import AbstractGenerator, Graph
+from ossia.personalizers.generator import HeadGenerator
 from ossia.types import Slot
 
 
-class Duet(AbstractGenerator):
+class Duet(HeadGenerator):
     """A delta for the head of a frozen base.
 
     Args:
@@ -84,31 +83,3 @@ class Duet(AbstractGenerator):
         """
         numbers: Tensor = self.decoder(self.mapper(self.norm(profiles)))
         return numbers
-
-    def numbers(
-        self,
-        profiles: Float[Tensor, "users dim"],
-        kept: Float[Tensor, "users gates"],  # noqa: ARG002 (a head does not ask what runs before it)
-    ) -> Float[Tensor, "users numbers"]:
-        """Generate the head, whatever runs before it.
-
-        Args:
-            profiles: user states as the device sends them.
-            kept: not read.
-
-        Returns:
-            what the layout reads.
-        """
-        numbers: Tensor = self(profiles)
-        return numbers
-
-    def graphs(self, profile_dim: int) -> Mapping[str, Graph]:
-        """Say what the service runs: the whole network.
-
-        Args:
-            profile_dim: length of a profile.
-
-        Returns:
-            one graph.
-        """
-        return {MODEL: Graph(self, {"profiles": profile_dim}, "numbers")}

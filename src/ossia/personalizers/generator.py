@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ossia.adaptation.delta_layout import DeltaLayout
+from ossia.adaptation.personalizer_manifest import MODEL
 from ossia.backbones.backbone import GateJoint, SlotJoint
 from ossia.types import Slot
 
@@ -129,6 +130,38 @@ class AbstractGenerator(nn.Module, ABC):
         Returns:
             graphs by file name.
         """
+
+
+class HeadGenerator(AbstractGenerator):
+    """A generator of the network's end: what runs before it, it does not ask. One graph, its `forward`."""
+
+    def numbers(
+        self,
+        profiles: Float[Tensor, "users dim"],
+        kept: Float[Tensor, "users gates"],  # noqa: ARG002
+    ) -> Float[Tensor, "users numbers"]:
+        """Generate, whatever runs.
+
+        Args:
+            profiles: user states as the device sends them.
+            kept: not read.
+
+        Returns:
+            what the layout reads.
+        """
+        numbers: Tensor = self(profiles)
+        return numbers
+
+    def graphs(self, profile_dim: int) -> Mapping[str, Graph]:
+        """Say what the service runs: the whole network.
+
+        Args:
+            profile_dim: length of a profile.
+
+        Returns:
+            one graph.
+        """
+        return {MODEL: Graph(self, {"profiles": profile_dim}, "numbers")}
 
 
 def delta_joint(

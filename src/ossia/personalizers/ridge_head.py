@@ -14,7 +14,7 @@ Differences from the literature: none known; it is gradient boosting (Friedman, 
 its answer written as a delta.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -22,14 +22,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ossia.adaptation.delta_layout import DeltaLayout
-from ossia.adaptation.personalizer_manifest import MODEL
 from ossia.errors import UsageError
-from ossia.personalizers.generator import AbstractGenerator, Graph
+from ossia.personalizers.generator import HeadGenerator
 from ossia.personalizers.ridge import Cosines
 from ossia.types import Slot
 
 
-class RidgeHead(AbstractGenerator):
+class RidgeHead(HeadGenerator):
     """A delta of rank 1 for the end of a frozen base.
 
     Args:
@@ -91,31 +90,3 @@ class RidgeHead(AbstractGenerator):
         ones = torch.ones_like(moves[:, :1])  # not the length of a batch, which a graph would keep
         pairs = zip(torch.split(moves, self.moved, dim=1), self.readers, strict=True)
         return torch.cat([part for u, v in pairs for part in (u, ones * v)], dim=1)
-
-    def numbers(
-        self,
-        profiles: Float[Tensor, "users dim"],
-        kept: Float[Tensor, "users gates"],  # noqa: ARG002 (it does not ask what runs)
-    ) -> Float[Tensor, "users numbers"]:
-        """Generate, whatever runs.
-
-        Args:
-            profiles: user states as the device sends them.
-            kept: not read.
-
-        Returns:
-            what the layout reads.
-        """
-        numbers: Tensor = self(profiles)
-        return numbers
-
-    def graphs(self, profile_dim: int) -> Mapping[str, Graph]:
-        """Say what the service runs: the whole network.
-
-        Args:
-            profile_dim: length of a profile.
-
-        Returns:
-            one graph.
-        """
-        return {MODEL: Graph(self, {"profiles": profile_dim}, "numbers")}

@@ -4,14 +4,13 @@
 
 Every test user's profile is answered, encoded, decoded, folded and ranked with, as `ossia evaluate` does it: rows of a user's
 own payload, of the average user's for everybody, and of another user's; codes within about three bits a weight, generated
-weights without a limit. Beside them the base at 8 bits, and the run that it was published from, in float32. With --row-bits 4
-a device holds every row of the catalog at 4 bits and those of its own history at 8. NDCG@10 of the full ranking; differences
-are paired by user. Ranks are kept in OUT, row by row, so that it goes on where it stopped.
+weights without a limit. Beside them the base at 8 bits, and the run that it was published from, in float32. NDCG@10 of the
+full ranking; differences are paired by user. Ranks are kept in OUT, row by row, so that it goes on where it stopped.
 """
 
 import argparse
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from ossia.service.contenders import draw_cases, usual_budget
 from ossia.service.generator import load_personalizer
 from ossia.service.rankers import Delivery, deliver, make_profiles, receive
 from ossia.training import load_run
-from ossia.types import WIDTHS, Ranker
+from ossia.types import Ranker
 
 FLOAT32, PLAIN = "the run in float32", "the base at 8 bits"
 BATCH = 256
@@ -37,16 +36,10 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Trial:
-    """What is judged on: test users, how a device computes, and the width of item rows on it."""
+    """What is judged on: test users, and how a device computes."""
 
     cases: Cases
     runtime: str
-    row_bits: int
-
-    def deliver(self, base: Base, answers: Iterator[Adaptation]) -> Delivery:
-        """Send answers, with the rows of the catalog at their width."""
-        rows = None if self.row_bits == WIDTHS[-1] else np.full(len(base.table), WIDTHS.index(self.row_bits), np.uint8)
-        return deliver(base, (replace(answer, rows=rows) for answer in answers))
 
     def judge(self, base: Base, ranker: Ranker | Callable[[int], Ranker]) -> np.ndarray:
         """Rank for everybody."""
@@ -63,10 +56,9 @@ def main() -> None:
     parser.add_argument("--personalizer", action="append", required=True)
     parser.add_argument("--cases", type=int, help="draw this many test users")
     parser.add_argument("--runtime", default="engine")
-    parser.add_argument("--row-bits", type=int, default=WIDTHS[-1], choices=WIDTHS[1:])
     asked = parser.parse_args()
     data = Dataset.load(asked.data)
-    trial = Trial(draw_cases(data.split().test, asked.cases), asked.runtime, asked.row_bits)
+    trial = Trial(draw_cases(data.split().test, asked.cases), asked.runtime)
     places = [asked.out / path.name for path in asked.base]
     for path, run, place in zip(asked.base, asked.run, places, strict=True):
         for row, make in rows_of(Base.load(path), run, asked.personalizer, trial):
@@ -98,8 +90,8 @@ def payloads_of(base: Base, name: str, trial: Trial) -> dict[str, Delivery]:
     loaded = load_personalizer(base, name)
     budget, profiles = usual_budget(loaded), make_profiles(base, trial.cases.histories, runtime=trial.runtime)
     batches = [profiles[start : start + BATCH] for start in range(0, len(profiles), BATCH)]
-    own = trial.deliver(base, chain.from_iterable(loaded.personalize_many(each, [budget] * len(each)) for each in batches))
-    average = trial.deliver(base, iter([loaded.personalize_nobody(budget)]))
+    own = deliver(base, chain.from_iterable(loaded.personalize_many(each, [budget] * len(each)) for each in batches))
+    average = deliver(base, [loaded.personalize_nobody(budget)])
     print(f"{base.path.name}, {name}: {own.payload_bytes:.0f} bytes a payload, {own.rest_bytes:,.0f} at rest", flush=True)
     swapped = own.to(another_user(len(profiles), seed=0))
     return {"own": own, "average": average.to(np.zeros(len(profiles), int)), "another's": swapped}

@@ -6,6 +6,7 @@ Each run (a seed of the study) was trained in float32. From its weights each *le
     by step           8, 4 and 2 bits, one drawn for all at every step
     by channel        a width for every channel and every row, at every step
     search            one for all, by what is left to gain
+    all at once       the mean loss of 8, 4 and 2 bits at every step, which costs three
     delayed           by step; four gradients at 2 bits make one step
     shared exponent   by step, on a grid whose scales are powers of two
 
@@ -44,6 +45,7 @@ LESSONS: dict[str, Widths] = {
     "by step": Widths(draw="step"),
     "by channel": Widths(draw="channel"),
     "search": Widths(draw="search"),
+    "all at once": Widths(draw="all"),
     "delayed": Widths(draw="step", delay=4),
     "shared exponent": Widths(draw="step", scales="exponent"),
 }

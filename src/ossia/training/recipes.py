@@ -58,7 +58,7 @@ class Widths(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         alphabet: the widths that are trained, rising; one alone is ordinary training for that width.
         draw: whose width is drawn: every `channel`'s and item row's; one for all at every `step`; or that one by what is left
-            to gain at it (`search`).
+            to gain at it (`search`). `all` draws none: every step reads every width, and costs so many.
         rows: whether item rows that are scored are rounded too.
         delay: at the narrowest width, gradients of so many steps are averaged into one.
         exploration: of `search`: how much a width that was seldom drawn counts.
@@ -66,7 +66,7 @@ class Widths(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     alphabet: Annotated[tuple[Literal[2, 4, 8], ...], Meta(min_length=1)] = (2, 4, 8)
-    draw: Literal["channel", "step", "search"] = "step"
+    draw: Literal["channel", "step", "search", "all"] = "step"
     rows: bool = True
     delay: Size = 1
     exploration: Annotated[float, Meta(ge=0, le=100)] = 3.0
@@ -233,8 +233,8 @@ def _check_paths(recipe: BackboneRecipe) -> None:
         raise UsageError("recipe: expected depth drawn for sasrec, whose branches are residual, and without a distillation")
     if widths and list(widths.alphabet) != sorted(set(widths.alphabet)):
         raise UsageError(f"recipe: expected widths.alphabet rising, such as [2,4,8], got {list(widths.alphabet)}")
-    if widths and widths.delay > 1 and widths.draw == "channel":
-        raise UsageError("recipe: expected widths.delay 1 for widths by channel, where no step is a narrow one")
+    if widths and widths.delay > 1 and widths.draw in ("channel", "all"):
+        raise UsageError(f"recipe: expected widths.delay 1 for widths.draw {widths.draw}, where no step is a narrow one")
     if widths and recipe.distillation:
         raise UsageError("recipe: expected widths without a distillation, got both")
 

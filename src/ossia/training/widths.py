@@ -9,6 +9,7 @@ moved so that those four serve as well. What is drawn at each step is the settin
 
     channel   a width for every channel and for every row, each by itself: what mixed allocations will meet
     step      one width for all, evenly: what a device at one width will meet
+    all       every width at every step, for all, and the mean of their losses: as many passes a step as there are widths
     search    one width for all, the one with the highest score
 
         score(b) = (loss_b − least) / (most − least) + c √(ln t / n_b)
@@ -28,6 +29,7 @@ low are ours. Our grid has a half-step offset and free scales; OTARo's shared ex
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from math import inf, log, sqrt
 
 import torch
@@ -105,11 +107,15 @@ class WidthPath:
         """
 
         def rounded(backbone: Backbone, batch: Batch, generator: torch.Generator) -> Tensor:
-            value = loss(backbone, batch, generator, self._reading(generator))
+            value = loss(backbone, batch, generator, self._drawn(generator))
             self._note(value.item())
             return value
 
-        return rounded
+        def together(backbone: Backbone, batch: Batch, generator: torch.Generator) -> Tensor:
+            readings = [self._reading(partial(at_width, bits=bits, scales=self.widths.scales)) for bits in self.alphabet]
+            return torch.stack([loss(backbone, batch, generator, reading) for reading in readings]).mean()
+
+        return together if self.widths.draw == "all" else rounded
 
     def hold_back(self, model: nn.Module) -> None:
         """Lay by the gradients of a step at the narrowest width; when enough are there, put their mean in their place.
@@ -129,17 +135,20 @@ class WidthPath:
         if full:
             self.held, self.waiting = [], 0
 
-    def _reading(self, generator: torch.Generator) -> Reading:
+    def _drawn(self, generator: torch.Generator) -> Reading:
         """Draw this step's widths."""
         alphabet = torch.tensor(self.alphabet, device=generator.device)
         if self.widths.draw != "channel":
             self.bits = self._best() if self.widths.draw == "search" else int(alphabet[_draw(1, len(alphabet), generator)])
+            return self._reading(partial(at_width, bits=self.bits, scales=self.widths.scales))
 
         def read(weight: Float[Tensor, "channels inputs"]) -> Float[Tensor, "channels inputs"]:
-            if self.widths.draw != "channel":
-                return at_width(weight, self.bits, self.widths.scales)
             return at_widths(weight, alphabet[_draw(len(weight), len(alphabet), generator)], self.widths.scales)
 
+        return self._reading(read)
+
+    def _reading(self, read: Callable[[Tensor], Tensor]) -> Reading:
+        """Read every slot, and every row that is scored if the settings say so, rounded."""
         once: dict[str, Tensor] = {}  # a recurrent layer is applied at every event, with the same weights
 
         def slot(name: str, linear: nn.Linear, x: Tensor) -> Tensor:

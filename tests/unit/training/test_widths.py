@@ -77,7 +77,7 @@ def test_a_slice_is_what_a_device_holds_at_that_width(data: Dataset, plain_run: 
         assert np.array_equal(ours.rows.detach().numpy(), held.rows.dequantize())
 
 
-@pytest.mark.parametrize("widths", [Widths(), Widths(draw="channel"), Widths(draw="search", delay=2)])
+@pytest.mark.parametrize("widths", [Widths(), Widths(draw="channel"), Widths(draw="search", delay=2), Widths(draw="all")])
 def test_what_two_bits_lose_is_halved_when_they_are_trained_along(data: Dataset, widths: Widths) -> None:
     floats, every = memorize(data, None), memorize(data, widths)
     assert every[2] - floats[8] < 0.5 * (floats[2] - floats[8])
@@ -119,6 +119,20 @@ def test_a_loss_at_a_width_is_the_loss_of_the_backbone_with_rounded_weights(data
     assert value.item() != pytest.approx(minimized(backbone, batch, again).item(), abs=1e-6)
 
 
+def test_all_at_once_is_the_mean_of_the_losses_at_every_width(data: Dataset) -> None:
+    torch.manual_seed(0)
+    backbone = BACKBONES["sasrec"](data.items, dim=8, **KINDS["sasrec"]).eval()
+    batch, generator = a_batch(backbone, data)
+    minimized = next_item_loss("full_softmax", proposal=Proposal.from_counts(torch.ones(data.items).long(), 0.0), negatives=1)
+
+    def loss_at(*alphabet: int, draw: str) -> torch.Tensor:
+        return WidthPath(Widths(alphabet=alphabet, draw=draw)).along(minimized)(backbone, batch, generator)
+
+    each = [loss_at(bits, draw="step") for bits in (2, 4, 8)]
+    assert len({round(loss.item(), 4) for loss in each}) == 3
+    assert loss_at(2, 4, 8, draw="all").item() == pytest.approx(sum(each).item() / 3, abs=1e-6)
+
+
 def test_rows_that_are_scored_are_rounded_and_rows_of_the_history_are_not(data: Dataset) -> None:
     torch.manual_seed(0)
     backbone = BACKBONES["sasrec"](data.items, dim=8, **KINDS["sasrec"]).eval()
@@ -140,10 +154,10 @@ def test_widths_are_drawn_evenly_by_step_and_by_channel() -> None:
     by_step = WidthPath(Widths())
     drawn = []
     for _ in range(300):
-        by_step._reading(generator)
+        by_step._drawn(generator)
         drawn.append(by_step.bits)
     assert all(70 < drawn.count(bits) < 130 for bits in (2, 4, 8))
-    reading = WidthPath(Widths(draw="channel"))._reading(generator)
+    reading = WidthPath(Widths(draw="channel"))._drawn(generator)
     at_all = [at_width(linear.weight.detach(), bits) for bits in (2, 4, 8)]
     levels = reading.slot("a", linear, torch.eye(8)[None])[0].T
     shares = [float(((reading_at - levels).abs().amax(1) == 0).float().mean()) for reading_at in at_all]
@@ -155,7 +169,7 @@ def test_widths_are_drawn_evenly_by_step_and_by_channel() -> None:
 def test_the_search_draws_most_where_most_is_left_to_gain(exploration: float, most: int) -> None:
     path, loss = WidthPath(Widths(draw="search", exploration=exploration)), {2: 3.0, 4: 1.1, 8: 1.0}
     for _ in range(100):
-        path._reading(torch.Generator())
+        path._drawn(torch.Generator())
         path._note(loss[path.bits])
     assert path.counts[2] >= path.counts[4] >= path.counts[8] >= 1
     assert path.counts[2] <= most
@@ -228,6 +242,7 @@ def test_a_start_of_other_sizes_data_or_weights_is_refused(data: Dataset, plain_
         ({"alphabet": []}, "length >= 1"),
         ({"alphabet": [3]}, "Invalid enum value 3"),
         ({"draw": "channel", "delay": 2}, "widths.delay 1"),
+        ({"draw": "all", "delay": 2}, "widths.delay 1"),
     ],
 )
 def test_widths_that_make_no_sense_are_refused_by_name(widths: dict[str, object], message: str) -> None:

@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -243,11 +244,12 @@ def _table(
 
 def _widths_table(verdict: "ossia.studies.widths.Verdict", data: str) -> "rich.table.Table":
     """Lay out what the study of widths found: a row a slice, and what share it is of what it is held against."""
-    against, rows = {each.difference.name: each for each in verdict.comparisons}, []
+    rows: list[Sequence[str]] = []
     for row in verdict.rows:
-        ndcg, other = row.ndcg_at_10, against.get(row.name)
-        cells = (f"{ndcg.mean:.4f}", f"{ndcg.low:.4f}–{ndcg.high:.4f}", f"{row.hr_at_10.mean:.4f}")
-        rows.append((row.name, *cells, *(_share_cells(other) if other else ())))
+        ndcg = row.ndcg_at_10
+        cells = (row.name, f"{ndcg.mean:.4f}", f"{ndcg.low:.4f}–{ndcg.high:.4f}", f"{row.hr_at_10.mean:.4f}")
+        shares = [_share_cells(each) for each in verdict.comparisons if each.difference.name == row.name]
+        rows += [[*cells, *chain(*shares[:1])], *(["", "", "", "", *each] for each in shares[1:])]
     heads = ("", "NDCG@10", "95 %", "HR@10", "of", "share", "95 %")
     return _table(f"{data}, {len(verdict.runs)} run(s)", heads, rows, words=(0, 4))
 
@@ -287,7 +289,7 @@ def _tables(
     """Tabulate rows and differences."""
     from ossia.evaluation.table import comparison_cells, likelihood_cell
 
-    rows = []
+    rows: list[Sequence[str]] = []
     for row in verdict.rows:
         ndcg, likelihood = row.ndcg_at_10, verdict.log_likelihood[row.name]
         between = f"{ndcg.low:.4f}–{ndcg.high:.4f}"

@@ -3,24 +3,28 @@
 Each run (a seed of the study) was trained in float32. From its weights each *lesson* trains for a few epochs more:
 
     2 bits alone      for 2 bits and nothing else: what a slice is held against
+    2 bits, taught    … and from the run's own rankings, too: the strongest model for 2 bits alone that we have
     by step           8, 4 and 2 bits, one drawn for all at every step
     by channel        a width for every channel and every row, at every step
     search            one for all, by what is left to gain
     all at once       the mean loss of 8, 4 and 2 bits at every step, which costs three
     delayed           by step; four gradients at 2 bits make one step
     shared exponent   by step, on a grid whose scales are powers of two
+    …, taught         by step or all at once, and the run itself in float32 is the teacher (`ossia.training.distill`)
 
 and then its slices are judged on every test event: the rank of the next item in the whole catalog, rows and slots at the width,
 the history's rows at 8 bits, arithmetic in float32. So are the slices of the run itself: post-training quantization.
 
-All lessons have the same epochs and step size; which epoch is best, each lesson's own widths say on validation events. A run is
-trained once, an epoch is taken up where it stopped, a slice is judged once and written down (`SEED/rows/ROW.npz`).
+All lessons have the same epochs and step size; which epoch is best, each lesson's own widths say on validation events, and a
+lesson that has not been better for three epochs is over. A run is trained once, an epoch is taken up where it stopped, a slice
+is judged once and written down (`SEED/rows/ROW.npz`).
 """
 
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -39,17 +43,36 @@ from ossia.training.recipes import Widths
 from ossia.training.validation import choose_cases, validation_ranks
 from ossia.training.widths import at_one_width
 
-FLOAT, AFTER, ALONE = "float32", "post-training", "2 bits alone"
-LESSONS: dict[str, Widths] = {
-    ALONE: Widths(alphabet=(2,)),
-    "by step": Widths(draw="step"),
-    "by channel": Widths(draw="channel"),
-    "search": Widths(draw="search"),
-    "all at once": Widths(draw="all"),
-    "delayed": Widths(draw="step", delay=4),
-    "shared exponent": Widths(draw="step", scales="exponent"),
+FLOAT, AFTER, ALONE, ALONE_TAUGHT = "float32", "post-training", "2 bits alone", "2 bits, taught"
+PATIENCE = 3
+"""Epochs without a better one before a lesson is over."""
+
+
+class Lesson(NamedTuple):
+    """What is trained from each run.
+
+    Attributes:
+        widths: which, and how they are drawn.
+        taught: whether the run, in float32, is the teacher.
+    """
+
+    widths: Widths
+    taught: bool = False
+
+
+LESSONS: dict[str, Lesson] = {
+    ALONE: Lesson(Widths(alphabet=(2,))),
+    ALONE_TAUGHT: Lesson(Widths(alphabet=(2,)), taught=True),
+    "by step": Lesson(Widths(draw="step")),
+    "by step, taught": Lesson(Widths(draw="step"), taught=True),
+    "all at once": Lesson(Widths(draw="all")),
+    "all at once, taught": Lesson(Widths(draw="all"), taught=True),
+    "by channel": Lesson(Widths(draw="channel")),
+    "search": Lesson(Widths(draw="search")),
+    "delayed": Lesson(Widths(draw="step", delay=4)),
+    "shared exponent": Lesson(Widths(draw="step", scales="exponent")),
 }
-"""What is trained from each run, by the name that its rows bear."""
+"""The lessons, by the name that their rows bear."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +97,7 @@ class Settings:
         """
         for lesson in self.lessons:
             if lesson not in LESSONS:
-                raise UsageError(f"lesson: expected one of {', '.join(LESSONS)}, got {lesson!r}")
+                raise UsageError(f"lesson: expected one of {', '.join(map(repr, LESSONS))}; got {lesson!r}")
 
     def recipe(self, run: Run, lesson: str) -> BackboneRecipe:
         """Say how a lesson trains: as its run did, but for widths, epochs and step size.
@@ -87,7 +110,7 @@ class Settings:
             the recipe.
         """
         return msgspec.structs.replace(
-            run.recipe, widths=LESSONS[lesson], epochs=self.epochs, patience=self.epochs, lr=self.lr, refit=False
+            run.recipe, widths=LESSONS[lesson].widths, epochs=self.epochs, patience=PATIENCE, lr=self.lr, refit=False
         )
 
 
@@ -122,7 +145,7 @@ class Verdict:
     Attributes:
         runs: whose seeds are pooled.
         rows: quality of each row.
-        comparisons: each lesson's 2-bit slice and the training for 2 bits alone; each 8- and 4-bit slice and float32.
+        comparisons: each 2-bit slice against the trainings for 2 bits alone; those, and other slices, against float32.
     """
 
     runs: tuple[str, ...]
@@ -155,10 +178,11 @@ def study(data: Dataset, runs: Sequence[Path], settings: Settings, folder: Path)
             raise UsageError(f"{path}: expected a run on data {data.hash[:12]}…, got one on {run.data_hash[:12]}…")
         yield from _judge(folder / name, name, run.backbone, AFTER, (FLOAT, 8, 4, 2), cases)
         for lesson in settings.lessons:
-            place = folder / name / lesson.replace(" ", "-")
-            for epoch in train_backbone(data, settings.recipe(run, lesson), place, start=run):
+            place, (widths, taught) = folder / name / lesson.replace(",", "").replace(" ", "-"), LESSONS[lesson]
+            recipe = settings.recipe(run, lesson)
+            for epoch in train_backbone(data, recipe, place, start=run, teacher=run if taught else None):
                 yield Done(name, f"{lesson}: {epoch}")
-            trained, widths = load_run(place).backbone, LESSONS[lesson]
+            trained = load_run(place).backbone
             yield from _judge(folder / name, name, trained, lesson, widths.alphabet[::-1], cases, widths.scales)
 
 
@@ -177,7 +201,7 @@ def conclude(data: Dataset, folder: Path, runs: Sequence[str], settings: Setting
     """
     repeats = repeat_share(data.split().test)
     found = {name: Judgement(name, np.stack([_read(folder / run, name) for run in runs]), repeats) for name in _names(settings)}
-    pairs = [(name, _rival(name, settings)) for name in found if name not in (FLOAT, _row(ALONE, 2))]
+    pairs = [(name, rival) for name in found if name != FLOAT for rival in _rivals(name, settings)]
     comparisons = [compare(found[name], found[rival], seed=seed) for name, rival in pairs]
     return Verdict(
         tuple(runs),
@@ -188,20 +212,21 @@ def conclude(data: Dataset, folder: Path, runs: Sequence[str], settings: Setting
 
 def _names(settings: Settings) -> list[str]:
     """Name all rows, in the order in which they are shown."""
-    slices = [_row(lesson, bits) for lesson in settings.lessons for bits in LESSONS[lesson].alphabet[::-1]]
+    slices = [_row(lesson, bits) for lesson in settings.lessons for bits in LESSONS[lesson].widths.alphabet[::-1]]
     return [FLOAT, *(_row(AFTER, bits) for bits in (8, 4, 2)), *slices]
 
 
 def _row(lesson: str, bits: int | str) -> str:
     """Name a row."""
-    if bits == FLOAT or lesson == ALONE:
+    if bits == FLOAT or lesson in (ALONE, ALONE_TAUGHT):
         return str(bits) if bits == FLOAT else lesson
     return f"{lesson}, {bits} bits"
 
 
-def _rival(name: str, settings: Settings) -> str:
-    """Name what a row is held against: 2 bits against training for 2 bits alone, if that is a lesson; all else float32."""
-    return _row(ALONE, 2) if name.endswith(", 2 bits") and ALONE in settings.lessons else FLOAT
+def _rivals(name: str, settings: Settings) -> list[str]:
+    """Name what a row is held against: 2 bits against the trainings for 2 bits alone, if there are any; all else float32."""
+    alone = [lesson for lesson in (ALONE, ALONE_TAUGHT) if lesson in settings.lessons]
+    return alone if alone and name.endswith(", 2 bits") else [FLOAT]
 
 
 def _share(comparison: Comparison, base: float) -> Interval:

@@ -363,7 +363,7 @@ def _fit(
     path: WidthPath | None,
 ) -> Iterator[Step]:
     """Train on whole batches, or on this rank's part of each; at the widths of a path, if there is one."""
-    minimized: Loss = path.along(cast(NextItemLoss, loss)) if path else loss  # a recipe has widths or a teacher, not both
+    minimized: Loss = path.along(loss) if path else loss
     after = [path.hold_back] if path and path.widths.delay > 1 else []
     if ranks.size == 1:
         return fit(model, minimized, batches, optimizer, seed=seed, after=after)

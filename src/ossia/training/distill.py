@@ -22,21 +22,29 @@ paper takes the student's own top items, and samples for the second loss with th
 negatives. It is written after the paper's abstract, its weight after a summary. The teacher never ranks an item of the history.
 """
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from ossia.backbones import Backbone
-from ossia.training.losses import Hits, Proposal, log_total
+from ossia.training.losses import AS_TRAINED, Hits, Proposal, Reading, log_total
 from ossia.training.recipes import Distillation
 from ossia.training.teacher import TaughtBatch
 from ossia.types import ABSENT
 
-DistilledLoss: TypeAlias = Callable[[Backbone, TaughtBatch, torch.Generator], Tensor]
-"""`(student, batch, generator) -> mean loss of the batch's events`, as `fit` calls it."""
+
+@runtime_checkable
+class DistilledLoss(Protocol):
+    """`(student, batch, generator) -> mean loss of the batch's events`, as `fit` calls it."""
+
+    def __call__(
+        self, student: Backbone, batch: TaughtBatch, generator: torch.Generator, reading: Reading = AS_TRAINED
+    ) -> Tensor:
+        """Compute the loss."""
+        ...
+
 
 LOWEST = -1e4
 """Stands for log 0 where −inf would make NaN of a difference; e^−10000 is 0 in every float."""
@@ -137,14 +145,16 @@ def distilled_loss(
     """
     every, none = torch.arange(len(proposal.log_q), device=proposal.log_q.device), torch.zeros_like(proposal.log_q)
 
-    def loss(student: Backbone, batch: TaughtBatch, generator: torch.Generator) -> Tensor:
+    def loss(student: Backbone, batch: TaughtBatch, generator: torch.Generator, reading: Reading = AS_TRAINED) -> Tensor:
         real = batch.inputs != ABSENT
         others, shift = (every, none) if kind == "full_softmax" else _draw(proposal, negatives, generator)
         known = torch.cat([batch.targets[real][:, None], batch.lists], 1)
         # One lookup for all: backward, each would fill a gradient as large as the item table.
         rows = student.items(torch.cat([batch.inputs.clamp_min(0).flatten(), others, known.flatten()]))
-        inputs, other, own = rows.split([batch.inputs.numel(), len(others), known.numel()])
-        states = student.encode(inputs.view(*batch.inputs.shape, -1), batch.positions, batch.pieces)[real]
+        inputs, scored = rows.split([batch.inputs.numel(), len(others) + known.numel()])
+        vectors = inputs.view(*batch.inputs.shape, -1)
+        states = student.encode(vectors, batch.positions, batch.pieces, slot=reading.slot, gate=reading.gate)[real]
+        other, own = torch.split(reading.rows(scored), [len(others), known.numel()])
         scores = torch.bmm(own.view(*known.shape, -1), states[:, :, None])[:, :, 0]
         twice = (known[:, 1:] == known[:, :1]).any(1)  # the target, where the list has it as well
         target, rest = scores[:, 0].masked_fill(twice, LOWEST), _Rest(states, other, shift, _members(others, known))

@@ -235,8 +235,6 @@ def _check_paths(recipe: BackboneRecipe) -> None:
         raise UsageError(f"recipe: expected widths.alphabet rising, such as [2,4,8], got {list(widths.alphabet)}")
     if widths and widths.delay > 1 and widths.draw in ("channel", "all"):
         raise UsageError(f"recipe: expected widths.delay 1 for widths.draw {widths.draw}, where no step is a narrow one")
-    if widths and recipe.distillation:
-        raise UsageError("recipe: expected widths without a distillation, got both")
 
 
 def window_of(kind: str, length: int) -> int:

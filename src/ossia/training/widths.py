@@ -17,6 +17,9 @@ moved so that those four serve as well. What is drawn at each step is the settin
 where loss_b is the running mean of the losses seen at b, n_b how often it was drawn and t the steps so far: what is left to
 gain at b, and how long b was not looked at. Scores begin anew with every epoch, so that a checkpoint need not know them.
 
+*A teacher* helps narrow widths most (`distill.py`). The float32 run that training goes on from is a good one: its rankings are
+a target that four levels a weight can come closer to for many epochs, where next items alone are soon learned by heart.
+
 *Delayed updates* (`delay`): a gradient at the narrowest width is noisy, for rounding is least like the identity there. It is
 laid by until `delay` of them are there, and their mean takes one step; wider steps go on meanwhile. What is laid by at an
 epoch's end is dropped.
@@ -39,7 +42,8 @@ from torch import Tensor, nn
 from ossia.backbones import Backbone
 from ossia.quantization.fake import Scales, at_width, at_widths
 from ossia.training.batches import Batch
-from ossia.training.losses import NextItemLoss, Reading
+from ossia.training.fit import Loss
+from ossia.training.losses import Reading
 from ossia.training.recipes import Widths
 
 MEMORY = 0.9
@@ -96,11 +100,11 @@ class WidthPath:
         self.held: list[Tensor | None] = []
         self.waiting = 0
 
-    def along(self, loss: NextItemLoss) -> Callable[[Backbone, Batch, torch.Generator], Tensor]:
+    def along(self, loss: Loss) -> Loss:
         """Make a loss that reads the backbone at the widths of this path, another step further at each call.
 
         Args:
-            loss: of the next item.
+            loss: of the next item, or a teacher's, which both can be told how to read a backbone.
 
         Returns:
             what `fit` minimizes.
@@ -138,24 +142,14 @@ class WidthPath:
     def _drawn(self, generator: torch.Generator) -> Reading:
         """Draw this step's widths."""
         alphabet = torch.tensor(self.alphabet, device=generator.device)
-        if self.widths.draw != "channel":
-            self.bits = self._best() if self.widths.draw == "search" else int(alphabet[_draw(1, len(alphabet), generator)])
-            return self._reading(partial(at_width, bits=self.bits, scales=self.widths.scales))
-
-        def read(weight: Float[Tensor, "channels inputs"]) -> Float[Tensor, "channels inputs"]:
-            return at_widths(weight, alphabet[_draw(len(weight), len(alphabet), generator)], self.widths.scales)
-
-        return self._reading(read)
+        if self.widths.draw == "channel":
+            return self._reading(partial(_at_drawn_widths, alphabet=alphabet, scales=self.widths.scales, generator=generator))
+        self.bits = self._best() if self.widths.draw == "search" else int(alphabet[_draw(1, len(alphabet), generator)])
+        return self._reading(partial(at_width, bits=self.bits, scales=self.widths.scales))
 
     def _reading(self, read: Callable[[Tensor], Tensor]) -> Reading:
         """Read every slot, and every row that is scored if the settings say so, rounded."""
-        once: dict[str, Tensor] = {}  # a recurrent layer is applied at every event, with the same weights
-
-        def slot(name: str, linear: nn.Linear, x: Tensor) -> Tensor:
-            if name not in once:
-                once[name] = read(linear.weight)
-            return nn.functional.linear(x, once[name], linear.bias)
-
+        slot = partial(_apply, read, {})
         return Reading(slot, read) if self.widths.rows else Reading(slot)
 
     def _best(self) -> int:
@@ -176,6 +170,20 @@ class WidthPath:
         before = self.losses[self.bits] if self.counts[self.bits] else loss
         self.losses[self.bits] = MEMORY * before + (1 - MEMORY) * loss
         self.counts[self.bits] += 1
+
+
+def _apply(read: Callable[[Tensor], Tensor], rounded: dict[str, Tensor], name: str, linear: nn.Linear, x: Tensor) -> Tensor:
+    """Apply a slot's rounded weights; rounded once, for a recurrent layer is applied at every event with the same ones."""
+    if name not in rounded:
+        rounded[name] = read(linear.weight)
+    return nn.functional.linear(x, rounded[name], linear.bias)
+
+
+def _at_drawn_widths(
+    weight: Float[Tensor, "channels inputs"], alphabet: Int[Tensor, " widths"], scales: Scales, generator: torch.Generator
+) -> Float[Tensor, "channels inputs"]:
+    """Round each channel to a width of its own."""
+    return at_widths(weight, alphabet[_draw(len(weight), len(alphabet), generator)], scales)
 
 
 def _draw(count: int, choices: int, generator: torch.Generator) -> Int[Tensor, " count"]:

@@ -11,13 +11,15 @@ from ossia.cli import main
 from ossia.data import Dataset, synthetic
 from ossia.errors import UsageError
 from ossia.evaluation import ndcg_at_k, target_ranks
-from ossia.studies.widths import ALONE, FLOAT, LESSONS, Settings, conclude, study
+from ossia.files import sha256_file
+from ossia.studies.widths import ALONE, ALONE_TAUGHT, FLOAT, LESSONS, Settings, conclude, study
 from ossia.training import BackboneRecipe, load_run, train_backbone
+from ossia.training.run import BEST
 
-SETTINGS = Settings((ALONE, "by step", "shared exponent"), epochs=1)
+SETTINGS = Settings((ALONE, ALONE_TAUGHT, "by step, taught", "shared exponent"), epochs=1)
 ROWS = [
-    "float32", "post-training, 8 bits", "post-training, 4 bits", "post-training, 2 bits", "2 bits alone",
-    "by step, 8 bits", "by step, 4 bits", "by step, 2 bits",
+    "float32", "post-training, 8 bits", "post-training, 4 bits", "post-training, 2 bits", "2 bits alone", "2 bits, taught",
+    "by step, taught, 8 bits", "by step, taught, 4 bits", "by step, taught, 2 bits",
     "shared exponent, 8 bits", "shared exponent, 4 bits", "shared exponent, 2 bits",
 ]  # fmt: skip
 
@@ -45,10 +47,10 @@ def runs_of(folder: Path) -> list[Path]:
 
 def test_what_was_trained_and_judged_is_not_again(data: Dataset, folder: Path) -> None:
     assert list(study(data, runs_of(folder), SETTINGS, folder / "out")) == []
-    lost = folder / "out" / "run1" / "rows" / "by step, 2 bits.npz"
+    lost = folder / "out" / "run1" / "rows" / "by step, taught, 2 bits.npz"
     before = np.load(lost)["ranks"]
     lost.unlink()
-    assert [each.what for each in study(data, runs_of(folder), SETTINGS, folder / "out")] == ["by step, 2 bits: judged"]
+    assert [each.what for each in study(data, runs_of(folder), SETTINGS, folder / "out")] == ["by step, taught, 2 bits: judged"]
     assert np.array_equal(np.load(lost)["ranks"], before)
 
 
@@ -63,19 +65,30 @@ def test_every_slice_has_a_row_with_its_seeds_pooled(data: Dataset, folder: Path
 
 def test_two_bits_are_held_against_training_for_two_bits_and_all_else_against_float32(data: Dataset, folder: Path) -> None:
     verdict = conclude(data, folder / "out", ["run0", "run1"], SETTINGS)
-    versus = {each.difference.name: each.difference.versus for each in verdict.comparisons}
-    assert {name for name, rival in versus.items() if rival == ALONE} == {name for name in ROWS if name.endswith(", 2 bits")}
-    assert {name for name, rival in versus.items() if rival == FLOAT} == {name for name in ROWS if name[-6] in "84"}
+    pairs = {(each.difference.name, each.difference.versus): each.share.mean for each in verdict.comparisons}
+    narrow = {name for name in ROWS if name.endswith(", 2 bits")}
+    assert set(pairs) == {(name, alone) for name in narrow for alone in (ALONE, ALONE_TAUGHT)} | {
+        (name, FLOAT) for name in ROWS if name != FLOAT and name not in narrow
+    }
     quality = {row.name: row.ndcg_at_10.mean for row in verdict.rows}
-    (step,) = (each for each in verdict.comparisons if each.difference.name == "by step, 2 bits")
-    assert step.share.mean == pytest.approx(quality["by step, 2 bits"] / quality[ALONE])
+    for (name, versus), share in pairs.items():
+        assert share == pytest.approx(quality[name] / quality[versus])
+
+
+def test_a_taught_lesson_has_its_run_in_float32_as_the_teacher(folder: Path) -> None:
+    def recipe(lesson: str) -> BackboneRecipe:
+        return load_run(folder / "out" / "run0" / lesson).recipe
+
+    taught = recipe("by-step-taught").distillation
+    assert taught and taught.teacher == sha256_file(folder / "run0" / BEST)
+    assert recipe("2-bits-alone").distillation is None
 
 
 def test_other_settings_and_unknown_lessons_are_refused(data: Dataset, folder: Path) -> None:
-    with pytest.raises(UsageError, match="lesson: expected one of 2 bits alone, by step"):
+    with pytest.raises(UsageError, match="lesson: expected one of '2 bits alone', '2 bits, taught', 'by step'"):
         list(study(data, runs_of(folder), Settings(("fast",)), folder / "out"))
     with pytest.raises(UsageError, match="expected epochs 1"):
-        list(study(data, runs_of(folder), Settings(("by step",), epochs=2), folder / "out"))
+        list(study(data, runs_of(folder), Settings((ALONE,), epochs=2), folder / "out"))
     with pytest.raises(UsageError, match="different names"):
         list(study(data, [folder / "run0", folder / "run0"], SETTINGS, folder / "out"))
     with pytest.raises(UsageError, match="expected a run on data"):

@@ -58,6 +58,10 @@ def chord(
         list[Path] | None,
         typer.Option("--random-encoder", metavar="RUN", help="For each --run one with `--set moving=items`, as another row."),
     ] = None,
+    started_from: Annotated[
+        list[Path] | None,
+        typer.Option("--started-from", metavar="RUN", help="For each --run the one that it was started from, as another row."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Is a choice of precision personal, and better than full precision? One table and one page for each point.
@@ -68,7 +72,7 @@ def chord(
     Example: ossia study chord data --run run0 --run run1 --point 2,4,8@3 --point 2,8@3.8 --out study
     """
     from ossia.data import Dataset
-    from ossia.studies.chord import PERSONALIZERS, study_random_encoders
+    from ossia.studies.chord import BEFORE, PERSONALIZERS, RANDOM_ENCODER, study_others
     from ossia.studies.chord import study as judge
     from ossia.studies.chord_point import Point
     from ossia.studies.chord_verdict import conclude, write_page
@@ -78,8 +82,9 @@ def chord(
     whose = personalizers or PERSONALIZERS
     rows = sum(3 + bool(point.rounds) + sum(ROWS_A_POINT.get(each, 0) for each in whose) for point in wanted)
     _go_through(judge(dataset, runs, wanted, out, whose), len(runs) * (ROWS_A_RUN + rows), "study chord", out)
-    if random_encoders:
-        _go_through(study_random_encoders(dataset, runs, random_encoders, out), len(runs), "study chord", out)
+    for row, others in {RANDOM_ENCODER: random_encoders, BEFORE: started_from}.items():
+        if others:
+            _go_through(study_others(dataset, runs, others, out, row), len(runs), "study chord", out)
     names = names_of(runs)
     verdicts = [conclude(dataset, out, names, point) for point in wanted]
     provenance = _provenance(data, dataset)

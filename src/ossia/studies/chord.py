@@ -4,6 +4,7 @@ For each run (the seeds of the study) and each operating point (an alphabet of w
 
     float32                   as trained
     float32, random encoder   the paper's backbone: another run, of which training moved nothing but the item table
+    float32, before           where the run is one master for every width: the float32 run that it was started from
     8, 4, 3, 2 bits           the same width for every channel (3 bits: the nested grid's slice, which no format carries)
     post-training             mixed precision by the mean squared sensitivity (empirical Fisher), the same for all
     global                    one learned allocation: the mean sensitivity, which is the ridge without its personal part
@@ -38,7 +39,7 @@ import torch
 
 from ossia.data import Dataset
 from ossia.errors import UsageError
-from ossia.files import write_whole
+from ossia.files import sha256_file, write_whole
 from ossia.quantization.grid import slice_bits, slice_scale
 from ossia.studies.chord_desk import Desk, Row
 from ossia.studies.chord_material import Material
@@ -47,13 +48,15 @@ from ossia.studies.judged_rows import Done, write_row
 from ossia.studies.runs import names_of
 from ossia.training.events import Events
 from ossia.training.frozen import FrozenBase, Judged, fit_temperature
-from ossia.training.run import Run, load_run
+from ossia.training.run import BEST, Run, load_run
 
 PERSONALIZERS = ("ridge", "chord")
 LEVELS = ("filter", "element", "layer")
 UNIFORM = (8, 4, 3, 2)
 COMMON = "same-for-every-point"
-RANDOM_ENCODER = "float32, random encoder"
+RANDOM_ENCODER, BEFORE = "float32, random encoder", "float32, before"
+OTHERS = {RANDOM_ENCODER: "a run on these data with `--set moving=items`", BEFORE: "the run that this one was started from"}
+"""Rows of another run, and which run that must be."""
 
 
 def study(
@@ -91,37 +94,44 @@ def study(
                 write_whole(mark, b"")
 
 
-def study_random_encoders(data: Dataset, runs: Sequence[Path], others: Sequence[Path], folder: Path) -> Iterator[Done]:
-    """Judge the row of the paper's backbone, in float32, for every run that does not have it yet; iterate to watch.
+def study_others(data: Dataset, runs: Sequence[Path], others: Sequence[Path], folder: Path, row: str) -> Iterator[Done]:
+    """Judge a row of another run, in float32, for every run that does not have it yet; iterate to watch.
 
     Args:
         data: the prepared log.
         runs: those of the study.
-        others: a run for each, trained with `--set moving=items`.
+        others: a run for each.
         folder: the study's.
+        row: one of `OTHERS`.
 
     Yields:
         each row, when it is written down.
 
     Raises:
-        UsageError: not as many runs as there are in the study, or one whose encoder was trained.
+        UsageError: not as many runs as there are in the study, or one that is not what the row says.
     """
     if len(others) != len(runs):
-        raise UsageError(f"random encoders: expected {len(runs)}, one for each run, got {len(others)}")
-    for run, path in zip(runs, others, strict=True):
-        other = load_run(path)
-        if other.recipe.moving != "items" or other.data_hash != data.hash:
-            raise UsageError(f"{path}: expected a run on these data with `--set moving=items`, got another")
-        name = run.resolve().name
-        if not (folder / name / "rows" / COMMON / f"{RANDOM_ENCODER}.npz").exists():
-            yield from _judge(name, COMMON, folder, iter([_random_row(Material.prepare(data, run, folder / name), other)]))
+        raise UsageError(f"{row}: expected {len(runs)} runs, one for each of the study, got {len(others)}")
+    for path, other_path in zip(runs, others, strict=True):
+        other = load_run(other_path)
+        if other.data_hash != data.hash or not _is_that(row, load_run(path), other):
+            raise UsageError(f"{other_path}: expected {OTHERS[row]}, got another")
+        name = path.resolve().name
+        if not (folder / name / "rows" / COMMON / f"{row}.npz").exists():
+            material = Material.prepare(data, path, folder / name)
+            yield from _judge(name, COMMON, folder, iter([_row_of(other, row, material)]))
 
 
-def _random_row(material: Material, other: Run) -> Row:
-    """Make the row of a run with a random encoder, calibrated like the others."""
+def _is_that(row: str, run: Run, other: Run) -> bool:
+    """Tell whether another run is what a row says that it is."""
+    return other.recipe.moving == "items" if row == RANDOM_ENCODER else run.recipe.start == sha256_file(other.path / BEST)
+
+
+def _row_of(other: Run, row: str, material: Material) -> Row:
+    """Make the row of another run, calibrated like the others."""
     frozen = replace(material.frozen, backbone=other.backbone)
     fitted = replace(frozen, temperature=fit_temperature(frozen, material.select))
-    return Row(RANDOM_ENCODER, "base", lambda: fitted.judge(material.test))
+    return Row(row, "base", lambda: fitted.judge(material.test))
 
 
 def _judge(run: str, point: str, folder: Path, rows: Iterator[Row]) -> Iterator[Done]:

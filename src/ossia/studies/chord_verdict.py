@@ -16,7 +16,7 @@ from ossia.errors import UsageError
 from ossia.evaluation import Comparison, Judgement, Provenance, Row, compare, make_row, paired_bootstrap, repeat_share
 from ossia.evaluation.report import Headline, Report, write_report
 from ossia.evaluation.results import Family
-from ossia.studies.chord import COMMON, RANDOM_ENCODER
+from ossia.studies.chord import COMMON, OTHERS
 from ossia.studies.chord_desk import Spread
 from ossia.studies.chord_point import Point
 from ossia.studies.judged_rows import AGES, read_row
@@ -31,7 +31,7 @@ RIVALS = (
     "post-training mixed precision",
     "magnitude",
     "float32",
-    RANDOM_ENCODER,
+    *OTHERS,
     "8 bits for all",
     "8 bits for all, item rows too",
     "8 bits for all, activations too",

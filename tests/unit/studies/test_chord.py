@@ -11,12 +11,13 @@ from ossia.cli.study import ROWS_A_POINT, ROWS_A_RUN
 from ossia.data import Dataset, synthetic
 from ossia.errors import UsageError
 from ossia.evaluation import Provenance
-from ossia.studies.chord import study, study_random_encoders
+from ossia.studies.chord import BEFORE, COMMON, RANDOM_ENCODER, study, study_others
 from ossia.studies.chord_material import Material
 from ossia.studies.chord_point import Point
 from ossia.studies.chord_verdict import Verdict, conclude, write_page
 from ossia.studies.judged_rows import read_row
 from ossia.training import BackboneRecipe, load_run, train_backbone
+from ossia.training.recipes import Widths
 
 POINT = Point((2, 8), 4.0)
 OWN, ANOTHER = "own widths (ridge)", "another user's widths (ridge)"
@@ -156,13 +157,28 @@ def test_the_papers_random_encoder_is_a_row_and_a_trained_one_is_refused(data: D
     runs, recipe = [folder / "run0", folder / "run1"], load_run(folder / "run0").recipe
     for _ in train_backbone(data, replace(recipe, moving="items"), folder / "random"):
         pass
-    done = list(study_random_encoders(data, runs, [folder / "random"] * 2, folder / "out"))
+    others = [folder / "random"] * 2
+    done = list(study_others(data, runs, others, folder / "out", RANDOM_ENCODER))
     assert [each.row for each in done] == ["float32, random encoder"] * 2
-    assert not list(study_random_encoders(data, runs, [folder / "random"] * 2, folder / "out"))
+    assert not list(study_others(data, runs, others, folder / "out", RANDOM_ENCODER))
     comparisons = conclude(data, folder / "out", ["run0", "run1"], POINT).comparisons
     assert (OWN, "float32, random encoder") in [(each.name, each.versus) for each in comparisons]
     with pytest.raises(UsageError, match="moving=items"):
-        next(study_random_encoders(data, runs[:1], runs[1:], folder / "out"))
+        next(study_others(data, runs[:1], runs[1:], folder / "out", RANDOM_ENCODER))
+    with pytest.raises(UsageError, match="expected 2 runs"):
+        next(study_others(data, runs, others[:1], folder / "out", RANDOM_ENCODER))
+
+
+def test_the_float32_run_that_a_master_was_started_from_is_a_row_and_another_is_refused(data: Dataset, folder: Path) -> None:
+    start = load_run(folder / "run0")
+    for _ in train_backbone(data, replace(start.recipe, widths=Widths()), folder / "master", start=start, teacher=start):
+        pass
+    list(study_others(data, [folder / "master"], [folder / "run0"], folder / "masters", BEFORE))
+    before = read_row(folder / "masters" / "master" / "rows" / COMMON / f"{BEFORE}.npz")
+    as_trained = read_row(folder / "out" / "run0" / "rows" / COMMON / "float32.npz")
+    assert np.array_equal(before.ranks, as_trained.ranks)
+    with pytest.raises(UsageError, match="expected the run that this one was started from"):
+        next(study_others(data, [folder / "master"], [folder / "run1"], folder / "masters", BEFORE))
 
 
 def test_another_personalizer_is_refused(data: Dataset, folder: Path) -> None:

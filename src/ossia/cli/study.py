@@ -194,13 +194,13 @@ def widths(
     lessons: Annotated[
         list[str] | None, typer.Option("--lesson", help="What to train; repeatable. A wrong name lists them all.")
     ] = None,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Of each lesson, from the run's weights on.")] = 3,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Of each lesson at the most, from the run's weights on.")] = 10,
     lr: Annotated[float, typer.Option("--lr", help="Adam's step size in the lessons.")] = 1e-3,
     as_json: JsonOption = False,
 ) -> None:
     """Is one master as good at 2 bits as a model trained for 2 bits? Each run trained on for all widths, and for 2 alone.
 
-    Example: ossia study widths data --run run0 --run run1 --lesson "2 bits alone" --lesson search --out study
+    Example: ossia study widths data --run run0 --run run1 --lesson "2 bits alone" --lesson "all at once, taught" --out study
     """
     from ossia.data import Dataset
     from ossia.studies.runs import names_of

@@ -85,8 +85,8 @@ class Settings:
         lr: Adam's step size.
     """
 
-    lessons: tuple[str, ...] = (ALONE, "search")
-    epochs: int = 3
+    lessons: tuple[str, ...] = (ALONE, ALONE_TAUGHT, "all at once, taught")
+    epochs: int = 10
     lr: float = 1e-3
 
     def check(self) -> None:

@@ -3,7 +3,6 @@
 import shlex
 import sys
 from collections.abc import Collection, Iterable, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -254,7 +253,8 @@ def _widths_table(verdict: "ossia.studies.widths.Verdict", data: str) -> "rich.t
         ndcg = row.ndcg_at_10
         cells = (row.name, f"{ndcg.mean:.4f}", f"{ndcg.low:.4f}–{ndcg.high:.4f}", f"{row.hr_at_10.mean:.4f}")
         shares = [_share_cells(each) for each in verdict.comparisons if each.difference.name == row.name]
-        rows += [[*cells, *chain(*shares[:1])], *(["", "", "", "", *each] for each in shares[1:])]
+        rows.append([*cells, *(shares[0] if shares else ())])
+        rows += [["", "", "", "", *each] for each in shares[1:]]
     heads = ("", "NDCG@10", "95 %", "HR@10", "of", "share", "95 %")
     return _table(f"{data}, {len(verdict.runs)} run(s)", heads, rows, words=(0, 4))
 
@@ -294,7 +294,7 @@ def _tables(
     """Tabulate rows and differences."""
     from ossia.evaluation.table import comparison_cells, likelihood_cell
 
-    rows: list[Sequence[str]] = []
+    rows = []
     for row in verdict.rows:
         ndcg, likelihood = row.ndcg_at_10, verdict.log_likelihood[row.name]
         between = f"{ndcg.low:.4f}–{ndcg.high:.4f}"

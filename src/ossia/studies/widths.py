@@ -100,7 +100,7 @@ class Settings:
                 raise UsageError(f"lesson: expected one of {', '.join(map(repr, LESSONS))}; got {lesson!r}")
 
     def recipe(self, run: Run, lesson: str) -> BackboneRecipe:
-        """Say how a lesson trains: as its run did, but for widths, epochs and step size.
+        """Say how a lesson trains: as its run did, but for widths, epochs, step size and who taught it.
 
         Args:
             run: at whose weights it begins.
@@ -110,7 +110,13 @@ class Settings:
             the recipe.
         """
         return msgspec.structs.replace(
-            run.recipe, widths=LESSONS[lesson].widths, epochs=self.epochs, patience=PATIENCE, lr=self.lr, refit=False
+            run.recipe,
+            widths=LESSONS[lesson].widths,
+            epochs=self.epochs,
+            patience=PATIENCE,
+            lr=self.lr,
+            distillation=None,
+            refit=False,
         )
 
 

@@ -11,9 +11,10 @@ from ossia.backbones import SASRec
 from ossia.data import Histories
 from ossia.training.batches import cut_windows
 from ossia.training.distill import distilled_loss, rce, rrd, temperature_ce
-from ossia.training.losses import Proposal, next_item_loss
-from ossia.training.recipes import Distillation
+from ossia.training.losses import AS_TRAINED, Proposal, Reading, next_item_loss
+from ossia.training.recipes import Distillation, Widths
 from ossia.training.teacher import TaughtBatch
+from ossia.training.widths import WidthPath, at_one_width
 
 EVENTS, TOP, ITEMS = 5, 4, 30
 
@@ -130,3 +131,34 @@ def test_the_teachers_part_is_the_cross_entropy_over_the_catalog(tau: float) -> 
         logs = (states @ model.items.weight.T / tau).log_softmax(1)
         expected = -(tau**2) * ((batch.scores / tau).softmax(1) * logs.gather(1, batch.lists)).sum(1).mean()
         assert float(loss(model, batch, torch.Generator())) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["full_softmax", "sampled_softmax"])
+def test_a_student_at_a_width_is_the_student_with_rounded_weights(kind: str) -> None:
+    model, batch, proposal = taught()
+    loss = distilled_loss(Distillation(), kind, proposal=proposal, negatives=8)
+    rounded = at_one_width(model, 2).backbone
+    rounded.items.load_state_dict(model.items.state_dict())
+    at_two_bits = WidthPath(Widths(alphabet=(2,), rows=False)).along(loss)
+    with torch.no_grad():
+        again = torch.Generator().manual_seed(3)
+        got = float(at_two_bits(model, batch, torch.Generator().manual_seed(3)))
+        torch.randint(1, (1,), generator=again)  # the draw of the width
+        wanted = float(loss(rounded, batch, again))
+    assert got == pytest.approx(wanted, abs=1e-6)
+    assert got != pytest.approx(float(loss(model, batch, again).detach()), abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["full_softmax", "sampled_softmax"])
+def test_rows_that_a_student_scores_are_read_rounded_and_rows_of_its_history_are_not(kind: str) -> None:
+    model, batch, proposal = taught()
+    loss, read = distilled_loss(Distillation(), kind, proposal=proposal, negatives=400_000), []
+
+    def rows(x: Tensor) -> Tensor:
+        read.append(len(x))
+        return torch.zeros_like(x)
+
+    value = loss(model, batch, torch.Generator().manual_seed(0), Reading(AS_TRAINED.slot, rows))
+    assert value.item() == pytest.approx(math.log(ITEMS), rel=2e-3)  # all scores are zero
+    events = int((batch.inputs >= 0).sum())
+    assert read == [ITEMS + events * (1 + TOP)]

@@ -106,7 +106,7 @@ def train(
 
     Example: ossia train data --teacher run --dim 16 --set distillation.top=50 --out student
 
-    Example: ossia train data --start run --teacher run --epochs 10 --set widths.draw=all --out nested
+    Example: ossia train data --start run --teacher run --epochs 10 --set lr=1e-3 --set widths.draw=all --out nested
 
     Example: ossia train data --start run --epochs 4 --set lr=.001 --set coarse.parts=4 --out coarse
 

@@ -4,7 +4,7 @@ For each run (the seeds of the study) and each operating point (an alphabet of w
 
     float32                   as trained
     float32, random encoder   the paper's backbone: another run, of which training moved nothing but the item table
-    float32, before           where the run is one master for every width: the float32 run that it was started from
+    float32, before           where the run is a master for every width: the float32 run that it was started from
     8, 4, 3, 2 bits           the same width for every channel (3 bits: the nested grid's slice, which no format carries)
     post-training             mixed precision by the mean squared sensitivity (empirical Fisher), the same for all
     global                    one learned allocation: the mean sensitivity, which is the ridge without its personal part

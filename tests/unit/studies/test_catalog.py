@@ -193,7 +193,7 @@ def test_the_verdict_pools_runs_and_its_page_has_every_holding(
         write_holdings(tmp_path / run / "catalog.npz", iter(judged.items()))
         kept = [Refresh(0.1, 2, sent, 1.0, 0.5) for sent in ([0.2] if run == "a" else [0.4])]
         (tmp_path / run / "refreshes.json").write_bytes(msgspec.json.encode(kept))
-        split = Split(0.25, 0.5) if run == "run0" else Split(0.5, 0.125)  # each run chooses its own
+        split = Split(0.25, 0.5) if run == "a" else Split(0.5, 0.125)  # each run chooses its own
         write_holdings(tmp_path / run / "mixed.npz", judge_mixed(room, dict.fromkeys(SHARES, split)))
         (tmp_path / run / "splits.json").write_bytes(msgspec.json.encode([(0.1, Split(0.25, 0.5))]))
     verdict = conclude(tmp_path, ["a", "b"])

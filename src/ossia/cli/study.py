@@ -61,6 +61,10 @@ def chord(
         list[Path] | None,
         typer.Option("--started-from", metavar="RUN", help="For each --run the one that it was started from, as another row."),
     ] = None,
+    same_teacher: Annotated[
+        list[Path] | None,
+        typer.Option("--same-teacher", metavar="RUN", help="For each --run one so started and taught, without widths, a row."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Is a choice of precision personal, and better than full precision? One table and one page for each point.
@@ -71,7 +75,7 @@ def chord(
     Example: ossia study chord data --run run0 --run run1 --point 2,4,8@3 --point 2,8@3.8 --out study
     """
     from ossia.data import Dataset
-    from ossia.studies.chord import BEFORE, PERSONALIZERS, RANDOM_ENCODER, study_others
+    from ossia.studies.chord import BEFORE, PERSONALIZERS, RANDOM_ENCODER, SAME_TEACHER, study_others
     from ossia.studies.chord import study as judge
     from ossia.studies.chord_point import Point
     from ossia.studies.chord_verdict import conclude, write_page
@@ -81,7 +85,8 @@ def chord(
     whose = personalizers or PERSONALIZERS
     rows = sum(3 + bool(point.rounds) + sum(ROWS_A_POINT.get(each, 0) for each in whose) for point in wanted)
     _go_through(judge(dataset, runs, wanted, out, whose), len(runs) * (ROWS_A_RUN + rows), "study chord", out)
-    for row, others in {RANDOM_ENCODER: random_encoders, BEFORE: started_from}.items():
+    asked = {RANDOM_ENCODER: random_encoders, BEFORE: started_from, SAME_TEACHER: same_teacher}
+    for row, others in asked.items():
         if others:
             _go_through(study_others(dataset, runs, others, out, row), len(runs), "study chord", out)
     names = names_of(runs)
@@ -272,7 +277,19 @@ def _lines(verdict: "ossia.studies.chord_verdict.Verdict") -> "list[str | rich.t
         f"{spread.churn:.1%} change with an event"
         for name, spread in verdict.spreads.items()
     ]
-    return [*_tables(verdict, f"{verdict.point} bits"), *spreads]
+    return [*_tables(verdict, f"{verdict.point} bits"), _shares_table(verdict), *spreads]
+
+
+def _shares_table(verdict: "ossia.studies.chord_verdict.Verdict") -> "rich.table.Table":
+    """Lay out what part of each float32 row every row has: a column a float32 row."""
+    shares = verdict.shares
+    rows = [[row.name, *(_share_cell(found.get(row.name)) for found in shares.values())] for row in verdict.rows]
+    return _table("share of NDCG@10, user by user", ("", *(f"of {whole}" for whole in shares)), rows)
+
+
+def _share_cell(share: "ossia.evaluation.Interval | None") -> str:
+    """Write a share with its interval; nothing for a row against itself."""
+    return "" if share is None else f"{share.mean:.1%} ({share.low:.1%} … {share.high:.1%})"
 
 
 def _ofa_lines(verdict: "ossia.studies.forward_ofa_verdict.Verdict") -> "list[str | rich.table.Table]":

@@ -11,7 +11,7 @@ No torch here: a ranker is anything with `scores(history, candidates)`.
 """
 
 from ossia.evaluation.baselines import MarkovBigram, Popularity, recent_counts
-from ossia.evaluation.bootstrap import Interval, bootstrap_mean, paired_bootstrap
+from ossia.evaluation.bootstrap import Interval, as_share, bootstrap_mean, paired_bootstrap
 from ossia.evaluation.item_knn import ItemKNN
 from ossia.evaluation.lists import candidate_recall, draw_lists, list_ranks, sampled_hr_at_k, sampled_ndcg_at_k
 from ossia.evaluation.metrics import hr_at_k, mrr_at_k, ndcg_at_k, target_rank
@@ -27,6 +27,7 @@ __all__ = [
     "Popularity",
     "Provenance",
     "Row",
+    "as_share",
     "bootstrap_mean",
     "candidate_recall",
     "compare",

@@ -101,6 +101,23 @@ def paired_bootstrap(
     return Interval(float(pooled.mean()), float(low), float(high), min(1.0, float(2 * tail / (draws + 1))))
 
 
+def as_share(gap: Interval, whole: float) -> Interval:
+    """Say a difference as a share of what it is held against: 1 + (a − b) / b, where b's mean is taken as known.
+
+    Args:
+        gap: the paired difference a − b.
+        whole: the mean of b.
+
+    Returns:
+        the share of b that a has, with the difference's interval and p.
+
+    Example:
+        >>> as_share(Interval(-0.5, -1.0, 0.5, 0.3), 2.0)
+        Interval(mean=0.75, low=0.5, high=1.25, p=0.3)
+    """
+    return Interval(1 + gap.mean / whole, 1 + gap.low / whole, 1 + gap.high / whole, gap.p)
+
+
 def _per_user(values: Float[np.ndarray, "*seeds users"]) -> Float64[np.ndarray, " users"]:
     """Average each user over the seeds."""
     if not values.size:

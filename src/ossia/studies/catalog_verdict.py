@@ -11,9 +11,8 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from jaxtyping import Float
 
-from ossia.evaluation import Interval, Provenance, bootstrap_mean, paired_bootstrap
+from ossia.evaluation import Interval, Provenance, as_share, bootstrap_mean, paired_bootstrap
 from ossia.evaluation.metrics import gains_at_k
 from ossia.evaluation.page import page, section
 from ossia.evaluation.plots import CatalogCurve, plot_catalog
@@ -103,7 +102,12 @@ def conclude(folder: Path, runs: Sequence[str], *, seed: int = 0) -> CatalogVerd
     gains = {each: np.stack([gains_at_k(one[each], 10) for one in found]) for each in found[0]}
     whole = gains[next(each for each in gains if each.kind == WHOLE)]
     lines = tuple(
-        Line(each, bootstrap_mean(gain, seed=seed, draws=2_000), _relative(gain, whole, seed)) for each, gain in gains.items()
+        Line(
+            each,
+            bootstrap_mean(gain, seed=seed, draws=2_000),
+            as_share(paired_bootstrap(gain, whole, seed=seed, draws=2_000), float(whole.mean())),
+        )
+        for each, gain in gains.items()
     )
     gaps = tuple(
         Gain(each, rival.kind, paired_bootstrap(gains[each], gains[rival], seed=seed, draws=2_000))
@@ -133,12 +137,6 @@ def _pool_refreshes(folder: Path, runs: Sequence[str]) -> tuple[Refresh, ...]:
         msgspec.structs.replace(rule[0], **{name: float(np.mean([getattr(one, name) for one in rule])) for name in MEASURED})
         for rule in zip(*found, strict=True)
     )
-
-
-def _relative(gain: Float[np.ndarray, "seeds users"], whole: Float[np.ndarray, "seeds users"], seed: int) -> Interval:
-    """Divide a paired difference by the whole table's mean, and add 1."""
-    gap, mean = paired_bootstrap(gain, whole, seed=seed, draws=2_000), float(whole.mean())
-    return Interval(1 + gap.mean / mean, 1 + gap.low / mean, 1 + gap.high / mean)
 
 
 def write_page(path: Path, verdict: CatalogVerdict, data: str, provenance: Provenance) -> None:

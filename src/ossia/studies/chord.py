@@ -4,7 +4,8 @@ For each run (the seeds of the study) and each operating point (an alphabet of w
 
     float32                   as trained
     float32, random encoder   the paper's backbone: another run, of which training moved nothing but the item table
-    float32, before           where the run is a master for every width: the float32 run that it was started from
+    float32, before           where the run is a master for every width: the float32 run that it was started from …
+    float32, same teacher     … and that run trained on by the same teacher without any width: what the teacher does alone
     8, 4, 3, 2 bits           the same width for every channel (3 bits: the nested grid's slice, which no format carries)
     post-training             mixed precision by the mean squared sensitivity (empirical Fisher), the same for all
     global                    one learned allocation: the mean sensitivity, which is the ridge without its personal part
@@ -54,8 +55,12 @@ PERSONALIZERS = ("ridge", "chord")
 LEVELS = ("filter", "element", "layer")
 UNIFORM = (8, 4, 3, 2)
 COMMON = "same-for-every-point"
-RANDOM_ENCODER, BEFORE = "float32, random encoder", "float32, before"
-OTHERS = {RANDOM_ENCODER: "a run on these data with `--set moving=items`", BEFORE: "the run that this one was started from"}
+RANDOM_ENCODER, BEFORE, SAME_TEACHER = "float32, random encoder", "float32, before", "float32, same teacher"
+OTHERS = {
+    RANDOM_ENCODER: "a run on these data with `--set moving=items`",
+    BEFORE: "the run that this one was started from",
+    SAME_TEACHER: "a run with the start and the teacher of this one, and without widths",
+}
 """Rows of another run, and which run that must be."""
 
 
@@ -124,7 +129,12 @@ def study_others(data: Dataset, runs: Sequence[Path], others: Sequence[Path], fo
 
 def _is_that(row: str, run: Run, other: Run) -> bool:
     """Tell whether another run is what a row says that it is."""
-    return other.recipe.moving == "items" if row == RANDOM_ENCODER else run.recipe.start == sha256_file(other.path / BEST)
+    mine, its = run.recipe, other.recipe
+    if row == RANDOM_ENCODER:
+        return its.moving == "items"
+    if row == BEFORE:
+        return mine.start == sha256_file(other.path / BEST)
+    return bool(mine.distillation) and (its.start, its.distillation, its.widths) == (mine.start, mine.distillation, None)
 
 
 def _row_of(other: Run, row: str, material: Material) -> Row:

@@ -4,7 +4,7 @@ Each run gives one rank and one log-likelihood to each test event. They are aver
 drawn (`ossia.evaluation.bootstrap`), so that an interval speaks of other users under these trained bases.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,10 +13,21 @@ import numpy as np
 
 from ossia.data import Dataset
 from ossia.errors import UsageError
-from ossia.evaluation import Comparison, Judgement, Provenance, Row, compare, make_row, paired_bootstrap, repeat_share
+from ossia.evaluation import (
+    Comparison,
+    Interval,
+    Judgement,
+    Provenance,
+    Row,
+    as_share,
+    compare,
+    make_row,
+    paired_bootstrap,
+    repeat_share,
+)
 from ossia.evaluation.report import Headline, Report, write_report
 from ossia.evaluation.results import Family
-from ossia.studies.chord import COMMON, OTHERS
+from ossia.studies.chord import BEFORE, COMMON, OTHERS, SAME_TEACHER
 from ossia.studies.chord_desk import Spread
 from ossia.studies.chord_point import Point
 from ossia.studies.judged_rows import AGES, read_row
@@ -49,6 +60,9 @@ FAMILIES: dict[str, Family] = {
 }
 """What kind of thing a row is, by the first word of its name; everything else is the same for everybody."""
 
+WHOLES = ("float32", BEFORE, SAME_TEACHER)
+"""What shares are of."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -60,6 +74,8 @@ class Verdict:
         rows: quality of each row.
         log_likelihood: of each row, nats, mean over events and runs.
         comparisons: own widths − each rival.
+        shares: for each float32 row that is there (as trained, before, with the same teacher) what part of its NDCG@10 each
+            other row has.
         spreads: how much a recipe's codes differ, mean over runs.
     """
 
@@ -68,6 +84,7 @@ class Verdict:
     rows: tuple[Row, ...]
     log_likelihood: dict[str, float]
     comparisons: tuple[Comparison, ...]
+    shares: dict[str, dict[str, Interval]]
     spreads: dict[str, Spread]
 
 
@@ -103,8 +120,15 @@ def conclude(data: Dataset, folder: Path, runs: Sequence[str], point: Point, *, 
         tuple(make_row(judgements[name], family[name], seed=seed) for name in judged),
         {name: float(np.mean([each.mean_likelihood for each in found])) for name, found in judged.items()},
         tuple(comparisons),
+        {whole: _shares_of(judgements[whole], judgements, seed) for whole in WHOLES if whole in judgements},
         _spreads(folder, runs, point),
     )
+
+
+def _shares_of(whole: Judgement, judgements: Mapping[str, Judgement], seed: int) -> dict[str, Interval]:
+    """Say every other row's NDCG@10 as a share of one row's."""
+    others = (each for each in judgements.values() if each is not whole)
+    return {each.name: as_share(compare(each, whole, seed=seed).ndcg_at_10, whole.ndcg()) for each in others}
 
 
 def write_page(path: Path, verdict: Verdict, data: str, provenance: Provenance) -> None:

@@ -34,7 +34,7 @@ from msgspec import Struct
 from ossia.backbones import Backbone
 from ossia.data import Cases, Dataset
 from ossia.errors import UsageError
-from ossia.evaluation import Comparison, Interval, Judgement, Row, compare, make_row, repeat_share
+from ossia.evaluation import Comparison, Interval, Judgement, Row, as_share, compare, make_row, repeat_share
 from ossia.files import write_whole
 from ossia.quantization.fake import Scales
 from ossia.studies.runs import names_of
@@ -212,7 +212,7 @@ def conclude(data: Dataset, folder: Path, runs: Sequence[str], settings: Setting
     return Verdict(
         tuple(runs),
         tuple(make_row(judgement, "base", seed=seed) for judgement in found.values()),
-        tuple(Against(each, _share(each, found[each.versus].ndcg())) for each in comparisons),
+        tuple(Against(each, as_share(each.ndcg_at_10, found[each.versus].ndcg())) for each in comparisons),
     )
 
 
@@ -233,12 +233,6 @@ def _rivals(name: str, settings: Settings) -> list[str]:
     """Name what a row is held against: 2 bits against the trainings for 2 bits alone, if there are any; all else float32."""
     alone = [lesson for lesson in (ALONE, ALONE_TAUGHT) if lesson in settings.lessons]
     return alone if alone and name.endswith(", 2 bits") else [FLOAT]
-
-
-def _share(comparison: Comparison, base: float) -> Interval:
-    """Say a difference as a share of what it is held against, whose mean is taken as known."""
-    gap = comparison.ndcg_at_10
-    return Interval(1 + gap.mean / base, 1 + gap.low / base, 1 + gap.high / base)
 
 
 def _judge(

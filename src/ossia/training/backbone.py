@@ -112,7 +112,7 @@ def train_backbone(
     ranks = join_ranks(resolved.device)
     if ranks.size > 1 and resolved.widths and resolved.widths.draw == "search":
         raise UsageError(
-            "torchrun: expected widths.draw step or channel for several processes, whose losses differ, got search"
+            "torchrun: expected widths.draw step, all or channel for several processes, whose losses differ, got search"
         )
     if ranks.size > 1 and resolved.coarse:
         raise UsageError("torchrun: expected one process for coarse, got several")

@@ -6,8 +6,9 @@ An epoch that asked the teacher again would cost three to five plain ones; readi
 in one pass over the training windows, a few thousand events at a time, and appended to `RUN/teacher.npy.part`: memory is
 bounded by a chunk, and a pass that was killed goes on where it stopped. Only a whole file has the name without `.part`.
 
-The teacher reads the student's windows, so it may be longer but not shorter; items of the history so far are left out of its
-list. K·6 bytes an event: 16 MB for Amazon Beauty at K = 20. The file is mapped, not loaded.
+The teacher reads the student's windows, so it may be longer but not shorter. **Nothing is left out of its list**, not what the
+user has had either: the student's softmax runs over the whole catalog, and lists without what most users have had teach it that
+just those items are unlikely. K·6 bytes an event: 16 MB for Amazon Beauty at K = 20. The file is mapped, not loaded.
 """
 
 import os
@@ -130,14 +131,14 @@ def teacher_lists(teacher: Backbone, windows: Windows, top: int, out: Path) -> n
         one `record` per event, in the order of the windows and, inside one, of its targets; mapped from the file.
 
     Raises:
-        UsageError: the teacher can't read windows as long, or has no `top` items that no history holds.
+        UsageError: the teacher can't read windows as long, or has no `top` items.
         ArtifactError: a file of that name holds something else.
     """
     longest, items = int(windows.sizes.max()), len(teacher.items.weight)
     if longest > window_of(teacher.kind, teacher.shape["length"]):
         raise UsageError(f"teacher: expected to read at least {longest} events, got length {teacher.shape['length']}")
-    if top > items - longest:
-        raise UsageError(f"distillation: expected top of at most {items - longest} for {items} items, got {top}")
+    if top > items:
+        raise UsageError(f"distillation: expected top of at most {items}, as many as there are items, got {top}")
     path, events = out / LISTS, int(windows.sizes.sum())
     if not path.exists():
         _append(teacher, windows, top, path.with_name(LISTS + ".part"), events)
@@ -216,19 +217,9 @@ def _records(teacher: Backbone, batch: Batch, sizes: Int64[np.ndarray, " chunk"]
     batch = batch.to(vectors.device)
     real = batch.inputs != ABSENT
     states = teacher.encode(teacher.items(batch.inputs.clamp_min(0)), batch.positions, batch.pieces)[real]
-    scores = states @ vectors.T
-    scores[_seen(batch, real)] = -torch.inf
-    best, items = scores.topk(top)
+    best, items = (states @ vectors.T).topk(top)
     ends = torch.from_numpy(np.cumsum(sizes)).to(real.device)
     order = (ends[batch.pieces[real]] - 1 - batch.positions[real]).cpu().numpy()
     records = np.empty(len(order), record(top))
     records["items"][order], records["scores"][order] = items.cpu().numpy(), best.cpu().numpy()
     return records
-
-
-def _seen(batch: Batch, real: Tensor) -> tuple[Tensor, Tensor]:
-    """List (event, item) for every item that an event's window holds up to it, the input itself included."""
-    number = torch.cumsum(real.flatten(), 0).view(real.shape) - 1
-    same = (batch.pieces[:, :, None] == batch.pieces[:, None, :]) & real[:, :, None] & real[:, None, :]
-    row, event, seen = (same & (batch.positions[:, :, None] <= batch.positions[:, None, :])).nonzero(as_tuple=True)
-    return number[row, event], batch.inputs[row, seen]

@@ -11,7 +11,7 @@ from ossia.cli.study import ROWS_A_POINT, ROWS_A_RUN
 from ossia.data import Dataset, synthetic
 from ossia.errors import UsageError
 from ossia.evaluation import Provenance
-from ossia.studies.chord import BEFORE, COMMON, RANDOM_ENCODER, study, study_others
+from ossia.studies.chord import BEFORE, COMMON, RANDOM_ENCODER, SAME_TEACHER, study, study_others
 from ossia.studies.chord_material import Material
 from ossia.studies.chord_point import Point
 from ossia.studies.chord_verdict import Verdict, conclude, write_page
@@ -84,6 +84,16 @@ def test_rows_of_the_same_model_agree_and_seeds_are_pooled(data: Dataset, folder
     each = [read_row(folder / "out" / run / "rows" / str(POINT) / f"{OWN}.npz").mean_likelihood for run in ("run0", "run1")]
     assert verdict.log_likelihood[OWN] == pytest.approx(np.mean(each))
     assert rows[OWN].cases == len(data.split().test)
+
+
+def test_a_row_is_shown_as_a_share_of_float32(verdict: Verdict) -> None:
+    (whole, shares), *others = verdict.shares.items()
+    assert (whole, others) == ("float32", [])
+    mean = {row.name: row.ndcg_at_10.mean for row in verdict.rows}
+    assert shares.keys() == mean.keys() - {"float32"}
+    for name, share in shares.items():
+        assert share.mean == pytest.approx(mean[name] / mean["float32"])
+        assert share.low <= share.mean <= share.high
 
 
 def test_nothing_is_personal_where_users_are_random(verdict: Verdict) -> None:
@@ -179,6 +189,13 @@ def test_the_float32_run_that_a_master_was_started_from_is_a_row_and_another_is_
     assert np.array_equal(before.ranks, as_trained.ranks)
     with pytest.raises(UsageError, match="expected the run that this one was started from"):
         next(study_others(data, [folder / "master"], [folder / "run1"], folder / "masters", BEFORE))
+    for _ in train_backbone(data, start.recipe, folder / "taught", start=start, teacher=start):
+        pass
+    done = study_others(data, [folder / "master"], [folder / "taught"], folder / "masters", SAME_TEACHER)
+    assert [each.row for each in done] == ["float32, same teacher"]
+    for other in ("run0", "master"):  # not taught; with widths
+        with pytest.raises(UsageError, match="expected a run with the start and the teacher of this one, and without widths"):
+            next(study_others(data, [folder / "master"], [folder / other], folder / "others", SAME_TEACHER))
 
 
 def test_another_personalizer_is_refused(data: Dataset, folder: Path) -> None:

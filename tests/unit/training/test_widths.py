@@ -254,5 +254,5 @@ def test_several_processes_do_not_search_for_each_sees_other_losses(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ossia.training.backbone.join_ranks", lambda _: Ranks(0, 2))
-    with pytest.raises(UsageError, match=r"torchrun: expected widths\.draw step or channel"):
+    with pytest.raises(UsageError, match=r"torchrun: expected widths\.draw step, all or channel"):
         train_backbone(data, msgspec.structs.replace(TINY, widths=Widths(draw="search")), tmp_path / "RUN")

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,15 +11,11 @@ import typer
 from ossia.cli.learn import INTERRUPTED, SettingOption, make_recipe, parse_settings
 from ossia.cli.options import DataArgument, JsonOption
 from ossia.cli.output import answer, say, watch
+from ossia.cli.study_tables import catalog_lines, chord_lines, forward_ofa_lines, widths_table
 
 if TYPE_CHECKING:
-    import rich.table
-
     import ossia.data
     import ossia.evaluation
-    import ossia.studies.chord_verdict
-    import ossia.studies.forward_ofa_verdict
-    import ossia.studies.widths
 
 ROWS_A_POINT, ROWS_A_RUN = {"ridge": 6, "chord": 6}, 6
 ROWS_A_SHARE = 25
@@ -94,7 +90,7 @@ def chord(
     provenance = _provenance(data, dataset)
     for verdict in verdicts:
         write_page(out / f"chord-{verdict.point}.html", verdict, data.resolve().name, provenance)
-    lines = [line for verdict in verdicts for line in _lines(verdict)]
+    lines = [line for verdict in verdicts for line in chord_lines(verdict)]
     answer({"verdicts": verdicts, "provenance": provenance}, lines, as_json=as_json)
 
 
@@ -147,7 +143,7 @@ def forward_ofa(
     provenance = _provenance(data, dataset, recipe.seed)
     for verdict in verdicts:
         write_page(out / f"forward-ofa-{verdict.share:g}.html", verdict, data.resolve().name, provenance)
-    lines = [line for verdict in verdicts for line in _ofa_lines(verdict)]
+    lines = [line for verdict in verdicts for line in forward_ofa_lines(verdict)]
     answer({"verdicts": verdicts, "provenance": provenance}, lines, as_json=as_json)
 
 
@@ -166,16 +162,7 @@ def catalog(
     from ossia.data import Dataset
     from ossia.studies.catalog_study import PARTS
     from ossia.studies.catalog_study import study as judge
-    from ossia.studies.catalog_verdict import (
-        GAIN_HEADS,
-        HEADS,
-        REFRESH_HEADS,
-        cells,
-        conclude,
-        gain_cells,
-        refresh_cells,
-        write_page,
-    )
+    from ossia.studies.catalog_verdict import conclude, write_page
     from ossia.studies.runs import names_of
 
     dataset, name = Dataset.load(data), data.resolve().name
@@ -183,11 +170,7 @@ def catalog(
     verdict = conclude(out, names_of(runs))
     provenance = _provenance(data, dataset)
     write_page(out / "catalog.html", verdict, name, provenance)
-    table = _table(f"{name}, {len(verdict.runs)} run(s)", HEADS, [cells(line) for line in verdict.lines])
-    kept = _table("own rows, refreshed every two events", REFRESH_HEADS, [refresh_cells(each) for each in verdict.refreshes])
-    gaps = _table("differences, user by user", GAIN_HEADS, [gain_cells(each) for each in verdict.gains], words=(0, 3))
-    splits = [f"{run}, {share:.0%} of the table: {split}" for run, share, split in verdict.splits]
-    answer({"verdict": verdict, "provenance": provenance}, [table, gaps, *splits, kept], as_json=as_json)
+    answer({"verdict": verdict, "provenance": provenance}, catalog_lines(verdict, name), as_json=as_json)
 
 
 @study.command("widths")
@@ -216,7 +199,7 @@ def widths(
     _go_through(judge(dataset, runs, settings, out), None, "study widths", out)
     verdict = conclude(dataset, out, names, settings)
     provenance = _provenance(data, dataset)
-    answer({"verdict": verdict, "provenance": provenance}, [_widths_table(verdict, data.resolve().name)], as_json=as_json)
+    answer({"verdict": verdict, "provenance": provenance}, [widths_table(verdict, data.resolve().name)], as_json=as_json)
 
 
 def _go_through(steps: Iterable[object], total: int | None, what: str, out: Path) -> None:
@@ -235,90 +218,3 @@ def _provenance(data: Path, dataset: "ossia.data.Dataset", *seeds: int) -> "ossi
 
     command = shlex.join(["ossia", *sys.argv[1:]])
     return make_provenance(command, seeds=seeds, data=data.resolve().name, data_hash=dataset.hash)
-
-
-def _table(
-    title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], words: Collection[int] = (0,)
-) -> "rich.table.Table":
-    """Lay out a table for people; the columns `words` are text, the others numbers."""
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for place, head in enumerate(heads):
-        table.add_column(head, justify="left" if place in words else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def _widths_table(verdict: "ossia.studies.widths.Verdict", data: str) -> "rich.table.Table":
-    """Lay out what the study of widths found: a row a slice, and what share it is of what it is held against."""
-    rows: list[Sequence[str]] = []
-    for row in verdict.rows:
-        ndcg = row.ndcg_at_10
-        cells = (row.name, f"{ndcg.mean:.4f}", f"{ndcg.low:.4f}–{ndcg.high:.4f}", f"{row.hr_at_10.mean:.4f}")
-        shares = [_share_cells(each) for each in verdict.comparisons if each.difference.name == row.name]
-        rows.append([*cells, *(shares[0] if shares else ())])
-        rows += [["", "", "", "", *each] for each in shares[1:]]
-    heads = ("", "NDCG@10", "95 %", "HR@10", "of", "share", "95 %")
-    return _table(f"{data}, {len(verdict.runs)} run(s)", heads, rows, words=(0, 4))
-
-
-def _share_cells(against: "ossia.studies.widths.Against") -> tuple[str, str, str]:
-    """Write what a row is held against, its share of that, and the interval."""
-    share = against.share
-    return against.difference.versus, f"{share.mean:.1%}", f"{share.low:.1%}–{share.high:.1%}"
-
-
-def _lines(verdict: "ossia.studies.chord_verdict.Verdict") -> "list[str | rich.table.Table]":
-    """Say it for people: the rows, and what own widths gain."""
-    spreads = [
-        f"{name}: entropy {spread.entropy:.3f} bits a channel, {spread.distance:.1%} of channels differ between users, "
-        f"{spread.churn:.1%} change with an event"
-        for name, spread in verdict.spreads.items()
-    ]
-    return [*_tables(verdict, f"{verdict.point} bits"), _shares_table(verdict), *spreads]
-
-
-def _shares_table(verdict: "ossia.studies.chord_verdict.Verdict") -> "rich.table.Table":
-    """Lay out what part of each float32 row every row has: a column a float32 row."""
-    shares = verdict.shares
-    rows = [[row.name, *(_share_cell(found.get(row.name)) for found in shares.values())] for row in verdict.rows]
-    return _table("share of NDCG@10, user by user", ("", *(f"of {whole}" for whole in shares)), rows)
-
-
-def _share_cell(share: "ossia.evaluation.Interval | None") -> str:
-    """Write a share with its interval; nothing for a row against itself."""
-    return "" if share is None else f"{share.mean:.1%} ({share.low:.1%} … {share.high:.1%})"
-
-
-def _ofa_lines(verdict: "ossia.studies.forward_ofa_verdict.Verdict") -> "list[str | rich.table.Table]":
-    """Say it for people: the rows, what own payloads gain, what structures cost, and how gradients agree."""
-    spent = [
-        f"{name}: {each.share:.0%} of the cost runs, {each.structures} structures"
-        + ("" if each.latency_us is None else f", {each.latency_us:.1f} µs")
-        for name, each in verdict.spent.items()
-    ]
-    conflict = [
-        f"{each.layer}, {each.network}: cosine {each.cosine:.2f}, {each.opposed:.0%} below 0" for each in verdict.conflict
-    ]
-    return [*_tables(verdict, f"{verdict.share:.0%} of the cost"), *spent, *conflict]
-
-
-def _tables(
-    verdict: "ossia.studies.chord_verdict.Verdict | ossia.studies.forward_ofa_verdict.Verdict", title: str
-) -> "list[str | rich.table.Table]":
-    """Tabulate rows and differences."""
-    from ossia.evaluation.table import comparison_cells, likelihood_cell
-
-    rows = []
-    for row in verdict.rows:
-        ndcg, likelihood = row.ndcg_at_10, verdict.log_likelihood[row.name]
-        between = f"{ndcg.low:.4f}–{ndcg.high:.4f}"
-        rows.append((row.name, f"{ndcg.mean:.4f}", between, f"{row.hr_at_10.mean:.4f}", f"{likelihood:.4f}"))
-    gaps = [(*comparison_cells(each), likelihood_cell(each)) for each in verdict.comparisons]
-    heads, gap_heads = ("", "NDCG@10", "95 %", "HR@10", "log-likelihood"), ("", "minus", "NDCG@10", "95 %", "p", "nats")
-    return [
-        _table(f"{title}, {len(verdict.runs)} run(s)", heads, rows),
-        _table("differences, user by user", gap_heads, gaps, words=(0, 1)),
-    ]

@@ -6,8 +6,10 @@ from shutil import copytree
 import numpy as np
 import pytest
 from msgspec.structs import replace
+from rich.table import Table
 
 from ossia.cli.study import ROWS_A_POINT, ROWS_A_RUN
+from ossia.cli.study_tables import chord_lines
 from ossia.data import Dataset, synthetic
 from ossia.errors import UsageError
 from ossia.evaluation import Provenance
@@ -94,6 +96,11 @@ def test_a_row_is_shown_as_a_share_of_float32(verdict: Verdict) -> None:
     for name, share in shares.items():
         assert share.mean == pytest.approx(mean[name] / mean["float32"])
         assert share.low <= share.mean <= share.high
+    tables = [line for line in chord_lines(verdict) if isinstance(line, Table)]
+    names, cells = (list(column.cells) for column in tables[-1].columns)
+    own = shares[OWN]
+    assert cells[names.index(OWN)] == f"{own.mean:.1%} ({own.low:.1%} … {own.high:.1%})"
+    assert cells[names.index("float32")] == ""
 
 
 def test_nothing_is_personal_where_users_are_random(verdict: Verdict) -> None:

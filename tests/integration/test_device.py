@@ -43,9 +43,9 @@ def test_a_device_lives_with_a_service_without_it_and_is_forgotten(
     with serving(house.base, tmp_path / "cloud") as (server, url):
         trust = ("--trust", tmp_path / "cloud" / "keys" / "keys.json")
         asks = ("--url", url, *trust, "--ask", "always", "--linger", 30, "--no-guard")
-        _, said = device(phone, *base, *asks, clicks="i3\ni4\n")
-        assert "enrolled" in said
-        assert "in force" in said
+        _, served = device(phone, *base, *asks, clicks="i3\ni4\n")
+        assert "enrolled" in served
+        assert "in force" in served
         kept = Home(phone).load()
         assert kept.history == ("i1", "i2", "i3", "i4")
         assert kept.highest in (1, 2)  # two, where the first answer was there before the second click
@@ -55,7 +55,7 @@ def test_a_device_lives_with_a_service_without_it_and_is_forgotten(
         assert (after[0]["by"], "no answer" in said) == (f"payload {kept.highest}", True)
     told = cli("device", "egress", phone, "--json").result
     kinds = [request["kind"] for request in told["requests"]]
-    failed = said.count("no answer")  # a wait is drawn from nothing upwards: where it was short, the device asked again
+    failed = (served + said).count("no answer")  # a wait may be as short as nothing: then it asked again
     assert kinds == ["enroll", *["ask"] * (kept.highest + failed)]
     assert told["requests"][1]["profile_norm"] > 0
     assert told["requests"][1]["profile_sha256"] != told["requests"][-1]["profile_sha256"]

@@ -5,7 +5,7 @@ For each run (the seeds of the study) and each operating point (an alphabet of w
     float32                   as trained
     float32, random encoder   the paper's backbone: another run, of which training moved nothing but the item table
     float32, before           where the run is a master for every width: the float32 run that it was started from …
-    float32, same teacher     … and that run trained on by the same teacher without any width: what the teacher does alone
+    float32, same teacher     … and that run trained on likewise, but without any width: what the teacher does alone
     8, 4, 3, 2 bits           the same width for every channel (3 bits: the nested grid's slice, which no format carries)
     post-training             mixed precision by the mean squared sensitivity (empirical Fisher), the same for all
     global                    one learned allocation: the mean sensitivity, which is the ridge without its personal part
@@ -35,6 +35,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 
@@ -59,7 +60,7 @@ RANDOM_ENCODER, BEFORE, SAME_TEACHER = "float32, random encoder", "float32, befo
 OTHERS = {
     RANDOM_ENCODER: "a run on these data with `--set moving=items`",
     BEFORE: "the run that this one was started from",
-    SAME_TEACHER: "a run with the start and the teacher of this one, and without widths",
+    SAME_TEACHER: "a run with the start, the teacher and every setting of this one, and without widths",
 }
 """Rows of another run, and which run that must be."""
 
@@ -134,7 +135,7 @@ def _is_that(row: str, run: Run, other: Run) -> bool:
         return its.moving == "items"
     if row == BEFORE:
         return mine.start == sha256_file(other.path / BEST)
-    return bool(mine.distillation) and (its.start, its.distillation, its.widths) == (mine.start, mine.distillation, None)
+    return bool(mine.start and mine.distillation) and its == msgspec.structs.replace(mine, widths=None, seed=its.seed)
 
 
 def _row_of(other: Run, row: str, material: Material) -> Row:

@@ -19,8 +19,8 @@ and not drawn by rank; the uninteresting items are the batch's negatives, correc
 likelihood of the list in the whole catalog; the mean over k stands for the sum. *RCE-KD* (Zhu and Zhang, 2025,
 https://arxiv.org/abs/2509.20989): "ranked high" is above every negative of the batch, which takes no pass over the catalog; the
 paper takes the student's own top items, and samples for the second loss with the help of both models, where we take the
-negatives. It is written after the paper's abstract, its weight after a summary. A list is of the whole
-catalog, what the user has had included, as Z is.
+negatives. It is written after the paper's abstract, its weight after a summary. A list is of the whole catalog, what the user
+has had included, as Z is.
 """
 
 from typing import Literal, NamedTuple, Protocol, runtime_checkable

@@ -200,8 +200,10 @@ def test_the_float32_run_that_a_master_was_started_from_is_a_row_and_another_is_
         pass
     done = study_others(data, [folder / "master"], [folder / "taught"], folder / "masters", SAME_TEACHER)
     assert [each.row for each in done] == ["float32, same teacher"]
-    for other in ("run0", "master"):  # not taught; with widths
-        with pytest.raises(UsageError, match="expected a run with the start and the teacher of this one, and without widths"):
+    for _ in train_backbone(data, replace(start.recipe, dropout=0.0), folder / "otherwise", start=start, teacher=start):
+        pass
+    for other in ("run0", "master", "otherwise"):  # not taught; with widths; at another setting
+        with pytest.raises(UsageError, match="expected a run with the start, the teacher and every setting of this one"):
             next(study_others(data, [folder / "master"], [folder / other], folder / "others", SAME_TEACHER))
 
 

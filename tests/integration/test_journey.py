@@ -127,6 +127,20 @@ def test_a_process_that_needs_torch_and_has_none_says_what_to_install(house) -> 
     assert not (house.folder / "never").exists()
 
 
+def test_a_payload_that_is_here_is_held_to_a_lower_budget(house, payload, cli: Callable) -> None:
+    words = ("rerank", house.base, "--payload", payload[0], "--allow-unsigned", "--history", house.history, "--json")
+    words = (*words, "--trust", payload[0].parent / "keys" / "keys.json")
+    floor = cli(*words, "--budget", "weight_bytes=1")
+    assert (floor.code, "weight_bytes: expected at least" in floor.err) == (6, True)
+    least = floor.err.split("at least ")[1].split(", got")[0].replace(",", "")
+    scores = [
+        [each["score"] for each in cli(*words, "--budget", limit).result["ranking"]] for limit in ("", f"weight_bytes={least}")
+    ]
+    assert scores[0] != scores[1]
+    said = cli(*words, "--budget", "latency_us=3")
+    assert (said.code, "expected weight_bytes or table_bytes" in said.err) == (2, True)
+
+
 def test_rerank_holds_to_block_and_allow_lists_by_id(house, cli: Callable, tmp_path: Path) -> None:
     words = ("rerank", house.base, "--history", house.history, "--json")
     best = [each["id"] for each in cli(*words, "--top", 8).result["ranking"]]

@@ -6,6 +6,7 @@ from ossia.adaptation.apply import Weights, apply
 from ossia.adaptation.base import Base, write_base
 from ossia.adaptation.basis import Basis, singular_basis
 from ossia.adaptation.cost import Costs, costs
+from ossia.adaptation.lower import lower
 from ossia.adaptation.payload import Header, Payload, decode_payload, encode_payload
 from ossia.adaptation.prices import WHOLE, CostTable
 from ossia.adaptation.profile import decode_profile, encode_profile, make_profile
@@ -35,6 +36,7 @@ __all__ = [
     "decode_profile",
     "encode_payload",
     "encode_profile",
+    "lower",
     "make_profile",
     "singular_basis",
     "write_base",

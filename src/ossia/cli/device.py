@@ -19,6 +19,7 @@ from ossia.cli.ids import Listed, name_some, parse_device_id, read_listed
 from ossia.cli.options import (
     ANY_DEVICE_HEX,
     BaseArgument,
+    BudgetOption,
     DeviceIdOption,
     HistoryOption,
     JsonOption,
@@ -29,9 +30,9 @@ from ossia.cli.output import answer, count, say
 from ossia.device.ranking import Ranking
 from ossia.device.ranking import offered as may_show
 from ossia.device.session import Session, open_session
-from ossia.errors import ArtifactError, PayloadError
+from ossia.errors import ArtifactError, PayloadError, UsageError
 from ossia.files import write_whole
-from ossia.types import WIDTHS, Candidates
+from ossia.types import WIDTHS, Budget, Candidates
 
 
 def profile(
@@ -76,9 +77,10 @@ def rerank(
     allow_unsigned: Annotated[
         bool, typer.Option("--allow-unsigned", help="Accept a payload that nobody signed: only for one that you made yourself.")
     ] = False,
+    budget: BudgetOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Rank candidates on the device: verify, decode and fold the payload, then score.
+    """Rank candidates on the device: verify, decode and fold the payload, to less where --budget is less, then score.
 
     Example: ossia rerank base --payload payload.bin --trust keys.json --history history.json --candidates candidates.json
 
@@ -97,6 +99,7 @@ def rerank(
         runtime=runtime,
         allow_unsigned=allow_unsigned,
         verify=None if trust is None else TrustedKeys.load(trust).verify,
+        budget=_held_to(budget),
     )
     ranking = _rank(session, payload, offered, top)
     shown = list(_shown(loaded, offered, ranking))
@@ -157,6 +160,14 @@ def _whole(base: Base, seen: Collection[str]) -> Listed:
     met = set(seen)
     rows = np.array([row for row, item in enumerate(base.table.ids) if item not in met], np.int32)
     return Listed([base.table.ids[row] for row in rows], rows)
+
+
+def _held_to(text: str) -> Budget:
+    """Read what a payload is held to on the device."""
+    budget = Budget.parse(text)
+    if budget.download_bytes is not None or budget.latency_us is not None:
+        raise UsageError(f"budget: expected weight_bytes or table_bytes, for the payload is here, got {text!r}")
+    return budget
 
 
 def _rank(session: Session, payload: Path | None, offered: Listed, top: int) -> Ranking:

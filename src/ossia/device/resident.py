@@ -26,8 +26,10 @@ import msgspec
 import numpy as np
 from jaxtyping import Float32
 
+from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.base import Base
 from ossia.adaptation.enrolment import device_of
+from ossia.adaptation.lower import lower
 from ossia.adaptation.profile import decode_profile
 from ossia.adaptation.request import decode_reply
 from ossia.device.exchange import (
@@ -42,11 +44,11 @@ from ossia.device.exchange import (
 from ossia.device.kept import Asking, Exchange, Kept, KeptPayload, bytes_since
 from ossia.device.policy import DAY_S, Situation
 from ossia.device.rows import rows_claimed, take_rows
-from ossia.device.session import Receipt, Session, open_session
+from ossia.device.session import UNLIMITED, Receipt, Session, open_session
 from ossia.device.settings import Settings
 from ossia.device.shown import POPULAR, Shown, rank_popular
-from ossia.errors import PayloadError
-from ossia.types import ABSENT, Candidates, Profile
+from ossia.errors import BudgetError, PayloadError
+from ossia.types import ABSENT, Budget, Candidates, Profile
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,9 +299,19 @@ def open_resident(kept: Kept, base: Base | None, settings: Settings) -> Resident
         allow_unsigned=settings.allow_unsigned,
         verify=settings.verify,
         guard=settings.guard,
+        budget=_own_budget(base, settings),
     ).resume([each.data for each in kept.payloads])
     popular = tuple(base.table.ids[row] for row in base.table.popularity[:POPULAR].tolist())
     return Resident(kept, session, settings)._keep(session, base=base.id, popular=popular)
+
+
+def _own_budget(base: Base, settings: Settings) -> Budget:
+    """Return what payloads are held to; a release may raise the floor above it, and then who is asked says so by name."""
+    try:
+        lower(base, Adaptation(), settings.budget)
+    except BudgetError:
+        return UNLIMITED
+    return settings.budget
 
 
 def _with(asking: Asking, **changed: object) -> Asking:

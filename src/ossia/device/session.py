@@ -24,6 +24,9 @@ The last two that were accepted are held. What ranks is the newer one until it r
 for a user without history what is popular. A `guard` drops a payload that ranks the user's own clicks worse than the base does.
 Whatever becomes of a payload, its sequence stays the highest.
 
+A device that has lowered its own budget since it asked gives it to `open_session`: the same bytes are then folded to less, in
+an order that everybody knows (`ossia.adaptation.lower`), and nothing is asked again for it.
+
 To outlive a restart, an app keeps the history, the payloads' bytes and `counts`, and says `resume`: `ossia.device.resident`
 does that. A session fetches nothing and holds no keys: `verify` does.
 """
@@ -38,6 +41,7 @@ from jaxtyping import Float32, Int, Int32
 
 from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.base import Base
+from ossia.adaptation.lower import lower
 from ossia.adaptation.payload import ANY_DEVICE, SIGNATURE_BYTES, Header, Payload, Verify, decode_payload
 from ossia.adaptation.profile import make_profile
 from ossia.device.forward import usable_history
@@ -45,13 +49,15 @@ from ossia.device.guard import Guard
 from ossia.device.ranking import Ranking, rerank
 from ossia.device.runtimes import Runtime, StateRanker, choose_runtime
 from ossia.errors import PayloadError, Refusal, UsageError
-from ossia.types import Candidates, History, Profile
+from ossia.types import Budget, Candidates, History, Profile
 
 CLOCK_TOLERANCE: Final = 300
 """Seconds by which the sender's clock may be ahead of ours before its payload counts as one from the future."""
 
 HELD: Final = 2
 """Payloads that a session holds: the one that came last, and the one before it."""
+
+UNLIMITED: Final = Budget()
 
 
 @dataclass(frozen=True)
@@ -73,16 +79,20 @@ class Receipt:
 
 @dataclass(frozen=True, eq=False)
 class Version:
-    """The base as one adaptation makes it. Its ranker is made when first asked for, once, and then shared."""
+    """The base as one adaptation makes it, as much of it as a budget allows; the adaptation stays as it was sent.
+
+    Its ranker is made when first asked for, once, and then shared.
+    """
 
     base: Base
     adaptation: Adaptation
     runtime: Runtime
+    budget: Budget = UNLIMITED
 
     @cached_property
     def ranker(self) -> StateRanker:
         """Return the folded weights, ready to rank."""
-        return self.runtime(self.base, self.adaptation)
+        return self.runtime(self.base, lower(self.base, self.adaptation, self.budget))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +125,7 @@ class Session:
         allow_unsigned: whether payloads without a signature are accepted.
         verify: checks signatures.
         guard: drops payloads that do harm; None: nobody does.
+        budget: what payloads are held to here, whatever they were made for; downloads and latency have no part in it.
     """
 
     plain: Version
@@ -125,6 +136,7 @@ class Session:
     allow_unsigned: bool = False
     verify: Verify | None = field(default=None, repr=False)
     guard: Guard | None = None
+    budget: Budget = UNLIMITED
 
     @property
     def highest(self) -> int:
@@ -287,7 +299,8 @@ class Session:
 
     def _accepted(self, payload: Payload, data: bytes) -> Accepted:
         """Make ready what a payload holds, and judge it by the history so far."""
-        return self._judged(Accepted(replace(self.plain, adaptation=payload.adaptation), payload.header, data))
+        version = replace(self.plain, adaptation=payload.adaptation, budget=self.budget)
+        return self._judged(Accepted(version, payload.header, data))
 
     def _judged(self, accepted: Accepted) -> Accepted:
         """Judge a payload by the history so far."""
@@ -313,6 +326,7 @@ def open_session(
     allow_unsigned: bool = False,
     verify: Verify | None = None,
     guard: Guard | None = None,
+    budget: Budget = UNLIMITED,
 ) -> Session:
     """Begin a session, or take one up again after a restart.
 
@@ -325,19 +339,22 @@ def open_session(
         allow_unsigned: accept payloads that nobody signed.
         verify: checks signatures; without it signed payloads are refused.
         guard: drops payloads that do harm; None: nobody does.
+        budget: what payloads are held to here, weights and table; they are folded to less where they were made for more.
 
     Returns:
         the session.
 
     Raises:
         UsageError: no such runtime, or a device id that is not 16 bytes.
+        BudgetError: the budget is below what any payload can be brought to.
     """
     chosen = choose_runtime(runtime) if isinstance(runtime, str) else runtime
     if len(device_id) != len(ANY_DEVICE):
         raise UsageError(f"device id: expected {len(ANY_DEVICE)} bytes, got {len(device_id)}")
     kept = _readable(base, history if history is not None else np.zeros(0, np.int32))
+    lower(base, Adaptation(), budget)  # no payload has a higher floor
     plain = Version(base, Adaptation(), chosen)
-    return Session(plain, device_id, kept, (), counts or {}, allow_unsigned, verify, guard)
+    return Session(plain, device_id, kept, (), counts or {}, allow_unsigned, verify, guard, budget)
 
 
 def _readable(base: Base, history: History) -> Int32[np.ndarray, " kept"]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ossia.adaptation import Adaptation, Base, encode_payload
+from ossia.adaptation import Adaptation, Base, costs, encode_payload
 from ossia.adaptation.enrolment import device_of, enrolment_message
 from ossia.adaptation.held_rows import decode_held, missing_rows
 from ossia.adaptation.request import Reply, decode_ask, encode_reply
@@ -20,6 +20,7 @@ from ossia.device.policy import always, never, on_drift, periodic
 from ossia.device.resident import Resident, open_resident
 from ossia.device.settings import Settings
 from ossia.device.shown import POPULAR
+from ossia.types import Budget
 
 NOW, DAY = 1_800_000_000, 86_400
 SETTINGS = Settings(policy=always, allow_unsigned=True, guard=None)
@@ -352,3 +353,17 @@ def test_the_newest_clicks_are_kept_and_no_more(base: Base) -> None:
 
 def test_a_record_of_the_log_is_33_bytes(base: Base) -> None:
     assert len(Exchange(NOW, "ask", 120).pack()) == 33
+
+
+def test_what_was_kept_is_folded_to_less_after_the_budget_was_lowered_and_a_floor_stops_nothing(
+    base: Base, clicked: Resident
+) -> None:
+    whole = settle(clicked, served(base, clicked.kept, 1))
+    lowest = Adaptation(codes=np.ones(base.channels, np.uint8), rows=np.zeros(len(base.table), np.uint8))
+    less = replace(SETTINGS, budget=Budget(weight_bytes=costs(base, lowest).weight_bytes))
+    lowered = open_resident(whole.kept, base, less)
+    assert shown(lowered) != shown(whole)
+    assert lowered.rank(None, 1, NOW).by == "payload 1"
+    assert shown(open_resident(lowered.kept, base, SETTINGS)) == shown(whole)
+    below = open_resident(whole.kept, base, replace(SETTINGS, budget=Budget(weight_bytes=1)))
+    assert shown(below) == shown(whole)

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ossia.adaptation import Adaptation, Base, Dense, Header, encode_payload, make_profile
+from ossia.adaptation import Adaptation, Base, Dense, Header, costs, encode_payload, lower, make_profile
 from ossia.device import Session, open_session
 from ossia.device.runtimes import RUNTIMES, choose_runtime
 from ossia.device.session import CLOCK_TOLERANCE
-from ossia.errors import PayloadError, UsageError
-from ossia.types import ABSENT, Candidates
+from ossia.errors import BudgetError, PayloadError, UsageError
+from ossia.types import ABSENT, Budget, Candidates
 
 NOW, DAY = 1_800_000_000, 86_400
 ME, YOU = bytes(range(16)), bytes(range(1, 17))
@@ -346,3 +346,33 @@ def test_what_an_app_forbids_is_not_shown_and_what_it_was_is_remembered(opened: 
         best[[4, 6, 7]].tolist()
     )
     assert opened.rank(everything, 3, NOW).items.tolist() == best[:3].tolist()  # the next call knows nothing of it
+
+
+# A budget of its own
+
+
+def test_the_same_bytes_rank_as_less_on_a_device_that_lowered_its_budget(base: Base) -> None:
+    data, sent = payload(base), personal(base)
+    budget = Budget(weight_bytes=(costs(base, sent).weight_bytes + costs(base, least(base)).weight_bytes) // 2)
+    less = lower(base, sent, budget)
+    assert (less.codes < sent.codes).any()
+    wide, _ = open_mine(base).receive(data, NOW)
+    narrow, receipt = open_mine(base, budget=budget).receive(data, NOW)
+    other, _ = open_mine(base).receive(payload(base, less), NOW)
+    assert receipt.accepted
+    assert shown(narrow) == shown(other) != shown(wide)
+    assert narrow.own is not None
+    assert narrow.own.adaptation.codes is not None
+    assert (narrow.own.adaptation.codes == sent.codes).all()  # what is said to hold, and kept, is what was sent
+    assert shown(open_mine(base, budget=budget).resume([data])) == shown(other)
+    assert shown(open_mine(base).resume([narrow.payloads[0].data])) == shown(wide)  # and nothing is lost by it
+    assert np.array_equal(narrow.profile().values, wide.profile().values)
+
+
+def test_a_budget_below_every_payload_is_refused_when_a_session_opens(base: Base) -> None:
+    with pytest.raises(BudgetError, match="weight_bytes: expected at least"):
+        open_mine(base, budget=Budget(weight_bytes=1))
+
+
+def least(base: Base) -> Adaptation:
+    return Adaptation(codes=np.ones(base.channels, np.uint8), rows=np.zeros(len(base.table), np.uint8))

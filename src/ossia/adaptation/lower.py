@@ -40,6 +40,9 @@ def lower(base: Base, adaptation: Adaptation, budget: Budget, *, cost_table: Cos
     Raises:
         BudgetError: too much even with every channel at 2 bits and no row; names the limit and the floor.
     """
+    asked = replace(budget, download_bytes=None, latency_us=budget.latency_us if cost_table else None)
+    if asked == Budget():  # the rule among devices; prices of a large catalog take a while
+        return adaptation
     prices = price_list(base, gates=adaptation.gates, cost_table=cost_table)
     codes, rows = or_top(adaptation.codes, base.channels), or_top(adaptation.rows, len(base.table))
     falls, drops = _falls(codes), _drops(rows, base.table.popularity)
@@ -56,6 +59,8 @@ def lower(base: Base, adaptation: Adaptation, budget: Budget, *, cost_table: Cos
 
 def _least(take: Callable[[int], Adaptation], most: int, prices: PriceList, budget: Budget, names: tuple[str, ...]) -> int:
     """Find the fewest steps after which every limit holds; `most` must be enough."""
+    if not _over(take(0), prices, budget, names):
+        return 0
     steps = bisect_left(range(most), True, key=lambda count: not _over(take(count), prices, budget, names))
     for name, spent in _over(take(steps), prices, budget, names):
         raise BudgetError(name, spent, float(getattr(budget, name)))

@@ -57,6 +57,18 @@ def lower(base: Base, adaptation: Adaptation, budget: Budget, *, cost_table: Cos
     return thinned(_least(thinned, len(drops), prices, budget, ("table_bytes", "latency_us")))
 
 
+def floor(base: Base) -> Adaptation:
+    """Return what no payload needs to stay above: every channel at 2 bits, no row.
+
+    Args:
+        base: the base.
+
+    Returns:
+        the adaptation; a budget that holds it can be met by every payload of the base.
+    """
+    return Adaptation(codes=np.ones(base.channels, np.uint8), rows=np.zeros(len(base.table), np.uint8))
+
+
 def _least(take: Callable[[int], Adaptation], most: int, prices: PriceList, budget: Budget, names: tuple[str, ...]) -> int:
     """Find the fewest steps after which every limit holds; `most` must be enough."""
     if not _over(take(0), prices, budget, names):

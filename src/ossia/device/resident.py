@@ -26,10 +26,9 @@ import msgspec
 import numpy as np
 from jaxtyping import Float32
 
-from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.base import Base
 from ossia.adaptation.enrolment import device_of
-from ossia.adaptation.lower import lower
+from ossia.adaptation.lower import floor, lower
 from ossia.adaptation.profile import decode_profile
 from ossia.adaptation.request import decode_reply
 from ossia.device.exchange import (
@@ -308,7 +307,7 @@ def open_resident(kept: Kept, base: Base | None, settings: Settings) -> Resident
 def _own_budget(base: Base, settings: Settings) -> Budget:
     """Return what payloads are held to; a release may raise the floor above it, and then who is asked says so by name."""
     try:
-        lower(base, Adaptation(), settings.budget)
+        lower(base, floor(base), settings.budget)
     except BudgetError:
         return UNLIMITED
     return settings.budget

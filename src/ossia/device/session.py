@@ -41,7 +41,7 @@ from jaxtyping import Float32, Int, Int32
 
 from ossia.adaptation.adaptation import Adaptation
 from ossia.adaptation.base import Base
-from ossia.adaptation.lower import lower
+from ossia.adaptation.lower import floor, lower
 from ossia.adaptation.payload import ANY_DEVICE, SIGNATURE_BYTES, Header, Payload, Verify, decode_payload
 from ossia.adaptation.profile import make_profile
 from ossia.device.forward import usable_history
@@ -352,7 +352,7 @@ def open_session(
     if len(device_id) != len(ANY_DEVICE):
         raise UsageError(f"device id: expected {len(ANY_DEVICE)} bytes, got {len(device_id)}")
     kept = _readable(base, history if history is not None else np.zeros(0, np.int32))
-    lower(base, Adaptation(), budget)  # no payload has a higher floor
+    lower(base, floor(base), budget)
     plain = Version(base, Adaptation(), chosen)
     return Session(plain, device_id, kept, (), counts or {}, allow_unsigned, verify, guard, budget)
 

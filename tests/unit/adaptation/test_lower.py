@@ -20,7 +20,7 @@ def sent(base: Base, seed: int, alphabet: tuple[int, ...] = (2, 4, 8)) -> Adapta
     return allocate(base, wanted, Budget(weight_bytes=90_000, table_bytes=14_000), alphabet=alphabet)
 
 
-def floor(base: Base, adaptation: Adaptation) -> Adaptation:
+def lowest(base: Base, adaptation: Adaptation) -> Adaptation:
     """The least that the same payload can be brought to."""
     assert adaptation.codes is not None
     return Adaptation(codes=np.minimum(adaptation.codes, 1), rows=np.zeros(len(base.table), np.uint8))
@@ -32,7 +32,7 @@ def test_the_budget_holds_nothing_is_widened_and_one_step_less_would_be_too_much
     reference_base: Base, seed: int, weights: float, table: float, alphabet: tuple[int, ...]
 ) -> None:
     before = sent(reference_base, seed, alphabet)
-    least, most = costs(reference_base, floor(reference_base, before)), costs(reference_base, before)
+    least, most = costs(reference_base, lowest(reference_base, before)), costs(reference_base, before)
     budget = Budget(
         weight_bytes=least.weight_bytes + weights * (most.weight_bytes - least.weight_bytes),
         table_bytes=least.table_bytes + table * (most.table_bytes - least.table_bytes),

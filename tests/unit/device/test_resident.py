@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ossia.adaptation import Adaptation, Base, costs, encode_payload
 from ossia.adaptation.enrolment import device_of, enrolment_message
 from ossia.adaptation.held_rows import decode_held, missing_rows
+from ossia.adaptation.lower import floor
 from ossia.adaptation.request import Reply, decode_ask, encode_reply
 from ossia.device.exchange import NO_ANSWER, Answer, Request
 from ossia.device.kept import Exchange, Kept, exchanges, new_kept
@@ -359,8 +360,7 @@ def test_what_was_kept_is_folded_to_less_after_the_budget_was_lowered_and_a_floo
     base: Base, clicked: Resident
 ) -> None:
     whole = settle(clicked, served(base, clicked.kept, 1))
-    lowest = Adaptation(codes=np.ones(base.channels, np.uint8), rows=np.zeros(len(base.table), np.uint8))
-    less = replace(SETTINGS, budget=Budget(weight_bytes=costs(base, lowest).weight_bytes))
+    less = replace(SETTINGS, budget=Budget(weight_bytes=costs(base, floor(base)).weight_bytes))
     lowered = open_resident(whole.kept, base, less)
     assert shown(lowered) != shown(whole)
     assert lowered.rank(None, 1, NOW).by == "payload 1"

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ossia.adaptation import Adaptation, Base, Dense, Header, costs, encode_payload, lower, make_profile
+from ossia.adaptation.lower import floor
 from ossia.device import Session, open_session
 from ossia.device.runtimes import RUNTIMES, choose_runtime
 from ossia.device.session import CLOCK_TOLERANCE
@@ -353,7 +354,7 @@ def test_what_an_app_forbids_is_not_shown_and_what_it_was_is_remembered(opened: 
 
 def test_the_same_bytes_rank_as_less_on_a_device_that_lowered_its_budget(base: Base) -> None:
     data, sent = payload(base), personal(base)
-    budget = Budget(weight_bytes=(costs(base, sent).weight_bytes + costs(base, least(base)).weight_bytes) // 2)
+    budget = Budget(weight_bytes=(costs(base, sent).weight_bytes + costs(base, floor(base)).weight_bytes) // 2)
     less = lower(base, sent, budget)
     assert (less.codes < sent.codes).any()
     wide, _ = open_mine(base).receive(data, NOW)
@@ -372,7 +373,3 @@ def test_the_same_bytes_rank_as_less_on_a_device_that_lowered_its_budget(base: B
 def test_a_budget_below_every_payload_is_refused_when_a_session_opens(base: Base) -> None:
     with pytest.raises(BudgetError, match="weight_bytes: expected at least"):
         open_mine(base, budget=Budget(weight_bytes=1))
-
-
-def least(base: Base) -> Adaptation:
-    return Adaptation(codes=np.ones(base.channels, np.uint8), rows=np.zeros(len(base.table), np.uint8))
